@@ -1,0 +1,190 @@
+"""The site's own certificate authority: who may speak as a server of this site.
+
+One CA per site, elliptic keys (P-256), one certificate per server that is good for both ends of a
+mutual TLS connection and carries the server's name and addresses. The site secret beside them
+authenticates heartbeats, which are too small and too frequent for TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ets.errors import HostError
+
+#: certificates are valid from yesterday, so that a server whose clock is behind can start
+BACKDATED = timedelta(days=1)
+CA_LIFE = timedelta(days=3650 * 2)
+SERVER_LIFE = timedelta(days=3650)
+SECRET_BYTES = 32
+
+
+def new_secret() -> str:
+    """A new site secret: 32 random bytes as 64 hexadecimal digits."""
+    return secrets.token_hex(SECRET_BYTES)
+
+
+def make_ca(directory: Path, site: str = "ets") -> None:
+    """Make the CA of a site: ``ca.crt`` and ``ca.key`` in ``directory``, readable by root only.
+
+    Raises HostError when there is one already: a new CA would lock every server out.
+    """
+    if (directory / "ca.key").exists():
+        raise HostError(
+            f"there is a certificate authority in {directory} already",
+            hint="keep it; a new one would make every server's certificate worthless",
+        )
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"ETS site {site}"[:64])])
+    builder = (
+        _certificate(name, name, key.public_key(), CA_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    certificate = builder.sign(key, hashes.SHA256())
+    _directory(directory)
+    write_atomic(directory / "ca.key", _private(key), mode=0o600)
+    write_atomic(directory / "ca.crt", _public(certificate), mode=0o600)
+
+
+def issue(directory: Path, server: str, addresses: Iterable[IPv4Address | str], out: Path) -> None:
+    """Issue a server's certificate with the CA in ``directory``; write ``ca.crt``,
+    ``server.crt`` and ``server.key`` to ``out``, readable by root only.
+
+    Raises HostError when the CA is missing or unreadable.
+    """
+    authority, authority_key = _load(directory)
+    key = ec.generate_private_key(ec.SECP256R1())
+    names: list[x509.GeneralName] = [x509.DNSName(server)]
+    names += [x509.IPAddress(IPv4Address(address)) for address in addresses]
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, server)])
+    both_ends = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    signer = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    builder = (
+        _certificate(authority.subject, subject, key.public_key(), SERVER_LIFE)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(both_ends), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer.value),
+            critical=False,
+        )
+    )
+    certificate = builder.sign(authority_key, hashes.SHA256())
+    _directory(out)
+    write_atomic(out / "ca.crt", _public(authority), mode=0o600)
+    write_atomic(out / "server.key", _private(key), mode=0o600)
+    write_atomic(out / "server.crt", _public(certificate), mode=0o600)
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write the site secret to ``path``, readable by root only."""
+    _directory(path.parent)
+    write_atomic(path, secret.encode() + b"\n", mode=0o600)
+
+
+def read_secret(path: Path) -> bytes:
+    """The site secret as bytes. Raises HostError when missing, or not 64 hexadecimal digits."""
+    hint = "copy it from another server of the site; it is the same everywhere"
+    try:
+        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except OSError as error:
+        raise HostError(
+            f"cannot read the site secret {path}: {error.strerror}", hint=hint
+        ) from error
+    except ValueError as error:
+        raise HostError(f"the site secret {path} is not hexadecimal", hint=hint) from error
+    if len(secret) != SECRET_BYTES:
+        raise HostError(f"the site secret {path} has {len(secret)} bytes, not 32", hint=hint)
+    return secret
+
+
+def _certificate(
+    issuer: x509.Name, subject: x509.Name, key: ec.EllipticCurvePublicKey, life: timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .issuer_name(issuer)
+        .subject_name(subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(now + life)
+    )
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _load(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    hint = f"make one with make_ca, or copy ca.crt and ca.key to {directory}"
+    try:
+        certificate = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
+        key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), None)
+    except OSError as error:
+        raise HostError(
+            f"cannot read the CA in {directory}: {error.strerror}", hint=hint
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise HostError(f"the CA in {directory} is damaged: {error}", hint=hint) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise HostError(f"{directory / 'ca.key'} is not an elliptic curve key", hint=hint)
+    return certificate, key
+
+
+def _directory(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(f"cannot make {directory}: {error.strerror}") from error
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _public(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def write_atomic(path: Path, content: bytes, *, mode: int) -> None:
+    """Replace ``path``; the mode is right from the first moment, so a key is never readable."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.unlink(missing_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+        temporary.replace(path)
+    except OSError as error:
+        raise HostError(f"cannot write {path}: {error.strerror}") from error
