@@ -6,10 +6,27 @@ contract; each kind has a file of its own beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from ets.host.run import Completed
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """What lies at a path (a symbolic link itself, not what it points to).
+
+    ``mode`` are the permission bits, ``owner`` and ``group`` names on that host (the number where
+    it has no name), ``digest`` the sha256 (hex) of a regular file's content, else empty.
+    """
+
+    kind: Literal["file", "directory", "link", "other"]
+    mode: int
+    owner: str
+    group: str
+    digest: str = ""
 
 
 class Host(Protocol):
@@ -47,3 +64,23 @@ class Host(Protocol):
 
     def remove(self, path: str) -> None:
         """Remove a file, or an empty directory; well when there is none."""
+
+    def append(self, path: str, line: bytes) -> None:
+        """Append a line to a file (made, 0600, when missing) and wait for the disk."""
+
+    def look(self, paths: Sequence[str]) -> Mapping[str, Entry]:
+        """What lies at ``paths``, in one round trip; paths with nothing are missing. Raises
+        HostError when a file cannot be read."""
+
+    def make_directory(
+        self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root"
+    ) -> None:
+        """Make a directory, or give the one that is there this mode and owner. Missing parents
+        are made. Raises HostError, also when something else lies there."""
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """The names in a directory, sorted; none when there is no such directory."""
+
+    def hold(self, path: str) -> AbstractContextManager[None]:
+        """An exclusive lock on the file ``path`` there, until the context ends or this process
+        does. Raises HostError at once when somebody else holds it."""
