@@ -40,8 +40,9 @@ class Service(Protocol):
 
 
 def load() -> tuple[Service, ...]:
-    """All services, by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """All services, by name. A module whose name begins with ``_`` is a part of one, not one."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    names = sorted(name for name in found if not name.startswith("_"))
     return tuple(cast(Service, import_module(f"{__name__}.{name}")) for name in names)
 
 
