@@ -36,20 +36,37 @@ def write_atomic(
     Raises HostError; a full disk is named as such and leaves the old file in place.
     """
     target = Path(path)
-    uid = -1 if owner is None else user_id(owner)
-    gid = -1 if group is None else group_id(group)
-    with _explained(target, len(content)):
-        make_parents(target.parent)
-        with _temporary(target) as (descriptor, temporary):
-            os.ftruncate(descriptor, 0)
-            view = memoryview(content)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            _own(descriptor, uid, gid)
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-            temporary.replace(target)
+    with _written(target, content, mode, owner, group) as temporary:
+        temporary.replace(target)
         sync_directory(target.parent)
+
+
+def prepare(
+    path: str | os.PathLike[str],
+    content: bytes,
+    *,
+    mode: int = 0o644,
+    owner: str | int | None = None,
+    group: str | int | None = None,
+) -> None:
+    """The first half of ``write_atomic``: all that can fail for want of space, in ``path`` itself
+    nothing. ``commit`` is the second, ``discard`` takes it back. Raises as ``write_atomic``."""
+    with _written(Path(path), content, mode, owner, group) as temporary:
+        sync_directory(temporary.parent)
+
+
+def commit(path: str | os.PathLike[str]) -> None:
+    """Swap in what ``prepare`` made. Raises HostError, also when nothing was prepared."""
+    target = Path(path)
+    with _explained(target, 0):
+        _temporary_of(target).replace(target)
+        sync_directory(target.parent)
+
+
+def discard(path: str | os.PathLike[str]) -> None:
+    """Remove what ``prepare``, or a killed writer, left beside ``path``; well when nothing is."""
+    with _explained(Path(path), 0), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        _temporary_of(Path(path)).unlink()
 
 
 def append_durably(path: str | os.PathLike[str], line: bytes, *, mode: int = 0o600) -> None:
@@ -81,9 +98,8 @@ def remove_durably(path: str | os.PathLike[str]) -> None:
     """Remove a file, a symbolic link or an empty directory, and what a killed writer of it left;
     well when there is none. Raises HostError, also when a directory is not empty."""
     target = Path(path)
+    discard(target)
     with _explained(target, 0):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            _temporary_of(target).unlink()
         try:
             if stat.S_ISDIR(target.lstat().st_mode):
                 target.rmdir()
@@ -136,6 +152,26 @@ def group_id(group: str | int) -> int:
 
 def _temporary_of(target: Path) -> Path:
     return target.with_name(f".{target.name[:240]}.ets-new")
+
+
+@contextlib.contextmanager
+def _written(
+    target: Path, content: bytes, mode: int, owner: str | int | None, group: str | int | None
+) -> Iterator[Path]:
+    """The temporary file of ``target``, complete and on the disk, still locked."""
+    uid = -1 if owner is None else user_id(owner)
+    gid = -1 if group is None else group_id(group)
+    with _explained(target, len(content)):
+        make_parents(target.parent)
+        with _temporary(target) as (descriptor, temporary):
+            os.ftruncate(descriptor, 0)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            _own(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+            yield temporary
 
 
 @contextlib.contextmanager

@@ -78,6 +78,28 @@ class LocalHost:
             self.path(path), content, mode=mode, owner=self._uid(owner), group=self._gid(group)
         )
 
+    def prepare(
+        self,
+        path: str,
+        content: bytes,
+        *,
+        mode: int = 0o644,
+        owner: str = "root",
+        group: str = "root",
+    ) -> None:
+        """The first half of ``write``."""
+        atomic.prepare(
+            self.path(path), content, mode=mode, owner=self._uid(owner), group=self._gid(group)
+        )
+
+    def commit(self, path: str) -> None:
+        """The second half: swap in what was prepared."""
+        atomic.commit(self.path(path))
+
+    def discard(self, path: str) -> None:
+        """Take back what was prepared."""
+        atomic.discard(self.path(path))
+
     def remove(self, path: str) -> None:
         """Remove a file, or an empty directory; well when there is none."""
         atomic.remove_durably(self.path(path))

@@ -62,6 +62,24 @@ class Host(Protocol):
         """Replace a file atomically and durably (temporary file, fsync, rename, fsync of the
         directory). Missing parents are made. Raises HostError, naming a full disk as such."""
 
+    def prepare(
+        self,
+        path: str,
+        content: bytes,
+        *,
+        mode: int = 0o644,
+        owner: str = "root",
+        group: str = "root",
+    ) -> None:
+        """The first half of ``write``: everything that can fail for want of space. What lies at
+        ``path`` is not touched."""
+
+    def commit(self, path: str) -> None:
+        """The second half: swap in what ``prepare`` made for ``path``."""
+
+    def discard(self, path: str) -> None:
+        """Take back what ``prepare`` made, or a killed writer left; well when there is none."""
+
     def remove(self, path: str) -> None:
         """Remove a file, or an empty directory; well when there is none."""
 
