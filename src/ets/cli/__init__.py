@@ -37,9 +37,9 @@ def ets() -> None:
 def main() -> None:
     """Entry point: every EtsError becomes one clear message and its exit code."""
     try:
-        ets.main(standalone_mode=False)
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
+        # outside standalone mode click returns the status that ctx.exit() was given
+        status = ets.main(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -180,7 +180,6 @@ def _ranges(file: SiteFile) -> Iterator[Problem]:
             if use.address in pool and not (is_station and name == "known"):
                 message = f"lies in networks.stations.{name} ({pool}), which is handed out"
                 yield Problem(use.where, message, show(str(use.address)), f"one outside {pool}")
-        yield from _in_service(file, name, pool)
     if len(found) == 2 and found["known"].overlaps(found["guests"]):
         yield Problem(
             "networks.stations.guests",
@@ -188,15 +187,6 @@ def _ranges(file: SiteFile) -> Iterator[Problem]:
             show(str(found["guests"])),
             "two ranges without a common address",
         )
-
-
-def _in_service(file: SiteFile, name: str, pool: AddressRange) -> Iterator[Problem]:
-    """Name and time servers that stations would be given the address of."""
-    dns = [(f"dns.servers[{i}]", a) for i, a in enumerate((file.dns and file.dns.servers) or ())]
-    for where, address in dns:
-        if address in pool:
-            message = f"lies in networks.stations.{name} ({pool}), which is handed out"
-            yield Problem(where, message, show(str(address)), f"one outside {pool}")
 
 
 def _sizes(file: SiteFile) -> Iterator[Problem]:
@@ -311,8 +301,11 @@ def _images(file: SiteFile) -> Iterator[Problem]:
             yield Problem(where, "there is no such image", show(name), allowed)
     if file.stations.image is None:
         return
+    used = {name for _, name in named}
+    # a misspelt reference is one mistake, not two
+    used |= {nearest(name, file.images) for name in used if name not in file.images}
     for name in file.images:
-        if name not in {used for _, used in named}:
+        if name not in used:
             yield Problem(
                 spell(("images", name)),
                 "no station uses this image",
@@ -357,15 +350,37 @@ def _files(where: str, image: ImageTable) -> Iterator[Problem]:
 
 
 def _sources(file: SiteFile) -> Iterator[Problem]:
-    """Name and time servers that are given twice."""
-    lists: tuple[tuple[str, list[str]], ...] = (
-        ("dns.servers", [str(a) for a in (file.dns and file.dns.servers) or ()]),
-        ("time.servers", list((file.time and file.time.servers) or ())),
-    )
-    for where, entries in lists:
-        for entry, count in Counter(entries).items():
-            if count > 1:
-                yield Problem(where, "names a server more than once", show(entry), "each once")
+    """Name and time servers: given twice, or at an address that is somebody else's."""
+    lists = {
+        "dns.servers": [str(address) for address in (file.dns and file.dns.servers) or ()],
+        "time.servers": list((file.time and file.time.servers) or ()),
+    }
+    for key, entries in lists.items():
+        for index, entry in enumerate(entries):
+            where = f"{key}[{index}]"
+            if entry in entries[:index]:
+                yield Problem(where, "is given twice", show(entry), "each server once")
+            # a time server may be a name; an address never has a letter
+            elif entry.replace(".", "").isdigit():
+                yield from _asked(file, where, IPv4Address(entry))
+
+
+def _asked(file: SiteFile, where: str, address: IPv4Address) -> Iterator[Problem]:
+    """What speaks against stations and servers asking ``address`` for names or the time."""
+    ends = {end for n in networks(file).values() if n.subnet for end in (n.subnet[0], n.subnet[-1])}
+    reasons = [
+        f"is the address of station {station.name or path}"
+        for path, station in known(file)
+        if station.address == address
+    ]
+    reasons += ["is the network or broadcast address of a network"] if address in ends else []
+    reasons += [
+        f"lies in networks.stations.{name} ({pool}), which is handed out"
+        for name, pool in pools(file)
+        if address in pool
+    ]
+    for reason in reasons:
+        yield Problem(where, reason, show(str(address)), "the address of a server")
 
 
 LOOKS: tuple[Callable[[SiteFile], Iterator[Problem]], ...] = (

@@ -37,18 +37,17 @@ def assign_known(
     nothing; adding a station may move another only where their hashes collide. Stations for which
     the pool has no address left are missing from the result.
     """
-    used = set(taken)
-    free = sum(1 for address in pool if address not in used)
+    first, size = int(pool.first), len(pool)
+    used = {int(address) for address in taken if address in pool}
+    free = size - len(used)
     assigned: dict[str, IPv4Address] = {}
     for mac in sorted(macs):
         if free == 0:
             break
-        start = int.from_bytes(hashlib.sha256(mac.encode()).digest()[:8], "big") % len(pool)
-        for step in range(len(pool)):
-            address = IPv4Address(int(pool.first) + (start + step) % len(pool))
-            if address not in used:
-                break
-        used.add(address)
+        start = int.from_bytes(hashlib.sha256(mac.encode()).digest()[:8], "big") % size
+        while first + start in used:
+            start = (start + 1) % size
+        used.add(first + start)
         free -= 1
-        assigned[mac] = address
+        assigned[mac] = IPv4Address(first + start)
     return assigned

@@ -8,7 +8,7 @@ What the keys mean together is checked there too.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -16,15 +16,18 @@ from pydantic_core import core_schema
 
 from ets.site.values import (
     Address,
+    Compression,
     Domain,
     Interface,
     Kernel,
     KernelArg,
     Label,
+    Lease,
     Mac,
     Mode,
     Package,
     Range,
+    Resolver,
     Source,
     Subnet,
     Target,
@@ -90,7 +93,7 @@ class NetworksTable(Table):
 class DnsTable(Table):
     """Name resolution."""
 
-    servers: list[Address] | None = Field(
+    servers: list[Resolver] | None = Field(
         None, max_length=8, description="Resolvers, for servers and stations."
     )
 
@@ -138,9 +141,7 @@ class StationsTable(Table):
         None, description="The image that stations boot when they name no other."
     )
     guests: bool | None = Field(True, description="Whether unknown stations are served.")
-    lease: Annotated[int, Field(ge=120, le=604800)] | None = Field(
-        3600, description="How long an address is lent, in seconds."
-    )
+    lease: Lease | None = Field(3600, description="How long an address is lent, in seconds.")
     kernel_args: list[KernelArg] | None = Field(
         None, max_length=32, description="More arguments for the stations' kernel."
     )
@@ -184,7 +185,7 @@ class ImageTable(Table):
     seal: bool | None = Field(
         False, description="Put dm-verity below squashfs in the station's kernel too."
     )
-    compression: Annotated[int, Field(ge=1, le=22)] | None = Field(
+    compression: Compression | None = Field(
         3, description="The zstd level, 1 (fast) to 22 (small)."
     )
 
@@ -197,7 +198,9 @@ class SiteFile(Table):
     networks: NetworksTable | None = None
     dns: DnsTable | None = None
     time: TimeTable | None = None
-    servers: list[ServerTable] | None = Field(None, max_length=64)
+    servers: list[ServerTable] | None = Field(
+        None, max_length=64, description="The servers, each as [[servers]]."
+    )
     stations: StationsTable | None = None
     images: dict[Label, ImageTable] | None = None
 

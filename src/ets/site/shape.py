@@ -71,9 +71,8 @@ def _missing(table: type[Table], raw: Mapping[str, Any], path: Path) -> Iterator
     for key in table.REQUIRED:
         if key not in raw:
             field = table.model_fields[key]
-            yield Problem(
-                spell((*path, key)), "is missing", "", field.description or f"add [{key}]"
-            )
+            what = field.description or f"a table [{key}]"
+            yield Problem(spell((*path, key)), "is missing", "", f"needed: {what.rstrip('.')}")
     for key, field in table.model_fields.items():
         child, value = _table_in(field.annotation), raw.get(key)
         if child is None:

@@ -73,13 +73,7 @@ def _subnet(value: Any) -> IPv4Network:
         raise _refuse("has bits set behind its prefix", f"{network}")
     if not 8 <= network.prefixlen <= 30:
         raise _refuse("is too large or too small", allowed)
-    if network.is_multicast or network.is_loopback or network.is_link_local:
-        raise _refuse("is not a network that hosts can use", allowed)
-    if (
-        network.is_unspecified
-        or network.network_address == IPv4Address(0)
-        or network[0] >= IPv4Address("224.0.0.0")
-    ):
+    if not (_usable(network[1]) and _usable(network[-2])):
         raise _refuse("is not a network that hosts can use", allowed)
     return network
 
@@ -121,10 +115,43 @@ def _time_source(value: Any) -> str:
     allowed = "a host name or an IPv4 address"
     text = _text(value, allowed)
     if re.fullmatch(r"[0-9.]+", text):
-        return str(_address(text))
+        return str(_resolver(text))
     if len(text) > 253 or not all(LABEL.fullmatch(label) for label in text.lower().split(".")):
         raise _refuse("is not a host name or address", allowed)
     return text
+
+
+def _resolver(value: Any) -> IPv4Address:
+    address = _address(value)
+    if not _usable(address):
+        raise _refuse("is no address that a station can ask", "the address of a host")
+    return address
+
+
+def _usable(address: IPv4Address) -> bool:
+    """Can a host on a network have this address?"""
+    return not (
+        address.is_loopback
+        or address.is_multicast
+        or address.is_unspecified
+        or address.is_link_local
+        or address >= IPv4Address("240.0.0.0")
+        or int(address) < 2**24
+    )
+
+
+def _whole(low: int, high: int) -> BeforeValidator:
+    """A validator: a whole number from ``low`` to ``high``."""
+    allowed = f"a whole number from {low} to {high}"
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _refuse("must be a whole number, without quotes", allowed)
+        if not low <= value <= high:
+            raise _refuse("is too small" if value < low else "is too large", allowed)
+        return value
+
+    return BeforeValidator(check)
 
 
 def _weight(value: Any) -> float:
@@ -210,6 +237,17 @@ Interface = Annotated[
 ]
 Address = Annotated[
     IPv4Address, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "ipv4"})
+]
+Resolver = Annotated[
+    IPv4Address, BeforeValidator(_resolver), WithJsonSchema({"type": "string", "format": "ipv4"})
+]
+Lease = Annotated[
+    int,
+    _whole(120, 604800),
+    WithJsonSchema({"type": "integer", "minimum": 120, "maximum": 604800}),
+]
+Compression = Annotated[
+    int, _whole(1, 22), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 22})
 ]
 Subnet = Annotated[
     IPv4Network,
