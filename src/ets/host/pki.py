@@ -7,7 +7,6 @@ authenticates heartbeats, which are too small and too frequent for TLS.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ets.errors import HostError
+from ets.host.atomic import write_atomic
 
 #: certificates are valid from yesterday, so that a server whose clock is behind can start
 BACKDATED = timedelta(days=1)
@@ -173,18 +173,3 @@ def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 def _public(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def write_atomic(path: Path, content: bytes, *, mode: int) -> None:
-    """Replace ``path``; the mode is right from the first moment, so a key is never readable."""
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.unlink(missing_ok=True)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(handle)
-        temporary.replace(path)
-    except OSError as error:
-        raise HostError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,159 @@
+"""What iPXE is told: the boot script of one station. Pure text in, text out.
+
+Every script tries every server for everything, waits at most ``WAITS`` for one of them to send
+the next bytes, and starts again for ever, asking for a fresh script each round. It never gives
+up and never falls through to the firmware's next boot device.
+
+Written for the oldest iPXE in use, Debian's ``ipxe`` 1.0.0+git-20190125, and QEMU's: ``--timeout``
+(milliseconds without progress) is known to ``kernel``, ``initrd`` and ``chain`` there, and
+``imgargs`` gives the command line once whichever server the kernel came from. Source:
+https://ipxe.org/cmd, tried in ``tests/daemons/test_agent_ipxe.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from ets.cluster.mac import hyphens
+
+#: milliseconds without progress before the next server is asked: short at first, because a dead
+#: server costs that much; long in every second round, because a slow network needs it
+WAITS = (2000, 8000)
+#: seconds of rest between two rounds, and between two tries of who cannot be served
+PAUSE = 2
+REFUSED_PAUSE = 15
+
+
+@dataclass(frozen=True, slots=True)
+class BootImage:
+    """What a script needs of an image's manifest."""
+
+    name: str
+    digest: str
+    roothash: str
+    blocks: int
+    seal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A server as a station sees it. ``http`` and ``nbd`` are ports."""
+
+    name: str
+    address: IPv4Address
+    http: int = 80
+    nbd: int = 10809
+
+    @property
+    def url(self) -> str:
+        """Where it serves boot files."""
+        return f"http://{self.address}" + ("" if self.http == 80 else f":{self.http}")
+
+    @property
+    def export(self) -> str:
+        """As it stands in ``ets.servers=``."""
+        return str(self.address) + ("" if self.nbd == 10809 else f":{self.nbd}")
+
+
+def boot(
+    sources: Sequence[Source],
+    image: BootImage,
+    *,
+    mac: str | None,
+    name: str,
+    kernel_args: Iterable[str] = (),
+) -> str:
+    """The script that boots ``image`` from ``sources``, in their order.
+
+    ``mac`` None: for whichever station asks; iPXE fills in its own.
+    """
+    where = f"/images/{image.digest}"
+    named = ", ".join(source.name for source in sources)
+    lines = [
+        "#!ipxe",
+        f"# ETS: station {name} ({mac or 'any'}), image {image.name}, servers in order: {named}",
+        f"echo ETS: {name} boots image {image.name} from {named}",
+        f"set wait {WAITS[0]}",
+        ":again",
+        "imgfree ||",
+        _try("kernel --name vmlinuz", [f"{s.url}{where}/vmlinuz" for s in sources]),
+        _try("initrd --name initrd.img", [f"{s.url}{where}/initrd.img" for s in sources]),
+        f"imgargs vmlinuz {command_line(sources, image, mac=mac, name=name, extra=kernel_args)}",
+        "boot vmlinuz || goto failed",
+        ":failed",
+        f"echo ETS: no server sent image {image.name} in time; trying again, for ever",
+        f"iseq ${{wait}} {WAITS[0]} && set wait {WAITS[1]} || set wait {WAITS[0]}",
+        f"sleep {PAUSE} ||",
+        _again(sources, mac),
+        "goto again",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def refuse(sources: Sequence[Source], *, mac: str | None, reason: str) -> str:
+    """The script for a station that cannot be served now: says why on its screen, asks again."""
+    lines = [
+        "#!ipxe",
+        ":again",
+        "echo",
+        f"echo ETS: {_plain(reason)}",
+        "echo ETS: this workstation is ${netX/mac}, address ${netX/ip}",
+        f"sleep {REFUSED_PAUSE} ||",
+        _again(sources, mac),
+        "goto again",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def command_line(
+    sources: Sequence[Source],
+    image: BootImage,
+    *,
+    mac: str | None,
+    name: str,
+    extra: Iterable[str] = (),
+) -> str:
+    """The kernel's command line, with iPXE's settings still to be filled in.
+
+    ``initrd=`` is for UEFI, where the kernel asks the firmware for it by name. The device in
+    ``ip=`` is a guess that the initramfs corrects by ``BOOTIF``. ``root=`` is what our initramfs
+    script makes; LTSP looks for it before it leaves the network alone.
+    """
+    card = hyphens(mac) if mac else "${netX/mac:hexhyp}"
+    words = [
+        "initrd=initrd.img",
+        f"ip=${{netX/ip}}::${{netX/gateway}}:${{netX/netmask}}:{name}:eth0:off",
+        f"BOOTIF=01-{card}",
+        "ets.servers=" + ",".join(source.export for source in sources),
+        f"ets.root={image.roothash}",
+        f"ets.blocks={image.blocks}",
+        f"ets.digest={image.digest}",
+        "root=/dev/nbd0",
+        "ro",
+    ]
+    if image.seal:
+        words.append("ets.seal=1")
+    return " ".join([*words, *extra])
+
+
+def guest_name(mac: str) -> str:
+    """What a guest is called: something that a host name may be, and that tells its MAC."""
+    return "guest-" + mac.replace(":", "")
+
+
+def _try(command: str, urls: Sequence[str]) -> str:
+    tries = [f"{command} --timeout ${{wait}} {url}" for url in urls]
+    return " || ".join([*tries, "goto failed"])
+
+
+def _again(sources: Sequence[Source], mac: str | None) -> str:
+    script = f"/boot/{hyphens(mac) if mac else '${netX/mac:hexhyp}'}.ipxe"
+    chain = f"chain --autofree --replace --timeout {WAITS[1]}"
+    return " || ".join([*(f"{chain} {source.url}{script}" for source in sources), "goto again"])
+
+
+def _plain(text: str) -> str:
+    """Text that iPXE's command line leaves alone."""
+    return "".join(c if c.isalnum() or c in " .,:;()/_-" else " " for c in text)
