@@ -1,0 +1,144 @@
+"""From an image in the site file to everything a build needs, read once and named by a digest.
+
+The digest covers what the site file says, the content of every file and script it names, and the
+station's own parts (helper, hooks, units). Two builds of one recipe may still differ where the
+Debian archive has moved on; the manifest's package list tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ets.errors import ImageError, InputError
+from ets.site.model import Image, Site
+
+#: raised when the builder makes something else of the same recipe
+VERSION = 1
+
+#: what every station needs, whatever its recipe says
+ALWAYS = (
+    "busybox", "dmsetup", "initramfs-tools", "iproute2", "kmod", "ltsp", "systemd-sysv", "udev",
+    "zstd",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file that goes into an image. ``target`` is absolute in it."""
+
+    target: str
+    content: bytes
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """An image's recipe with everything it refers to.
+
+    ``scripts`` are pairs of name and content; ``ltsp_conf`` the content or None; ``parts`` the
+    folder of the station's own parts (``station/`` of the source tree).
+    """
+
+    image: Image
+    files: tuple[Input, ...]
+    scripts: tuple[tuple[str, bytes], ...]
+    ltsp_conf: bytes | None
+    parts: Path
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """All Debian packages of the image, sorted."""
+        return tuple(sorted({*ALWAYS, self.image.kernel, *self.image.packages}))
+
+    @property
+    def lean(self) -> bool:
+        """True when the initrd needs no drivers but those of virtual machines."""
+        return "cloud" in self.image.kernel
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of all of it."""
+        image = self.image
+        said = {
+            "version": VERSION,
+            "name": image.name,
+            "source": image.source,
+            "suite": image.suite,
+            "packages": self.packages,
+            "seal": image.seal,
+            "compression": image.compression,
+            "kernel": image.kernel,
+            "files": [(f.target, f.mode, _sha256(f.content)) for f in self.files],
+            "scripts": [(name, _sha256(content)) for name, content in self.scripts],
+            "ltsp_conf": None if self.ltsp_conf is None else _sha256(self.ltsp_conf),
+            "parts": {
+                name: _sha256(content) for name, content in station_files(self.parts).items()
+            },
+        }
+        return _sha256(json.dumps(said, sort_keys=True).encode())
+
+
+def load(site: Site, name: str, base: Path, parts: Path | None = None) -> Recipe:
+    """The recipe of the image ``name``; its paths are relative to ``base`` (the site file's
+    folder). Raises InputError for an unknown name and for a file that cannot be read.
+    """
+    image = site.images.get(name)
+    if image is None:
+        known = ", ".join(sorted(site.images)) or "none"
+        raise InputError(f"the site file has no image {name!r}", hint=f"it has: {known}")
+    return Recipe(
+        image=image,
+        files=tuple(
+            Input(file.target, _read(base, file.source, name), file.mode) for file in image.files
+        ),
+        scripts=tuple((script, _read(base, script, name)) for script in image.scripts),
+        ltsp_conf=None if image.ltsp_conf is None else _read(base, image.ltsp_conf, name),
+        parts=parts or station_parts(),
+    )
+
+
+def station_parts() -> Path:
+    """The folder with the station's own parts: in the source tree, or where ETS is installed.
+
+    ``ETS_STATION`` names another one. Raises ImageError when there is none.
+    """
+    here = Path(__file__).resolve()
+    places = [here.parents[3] / "station", Path("/usr/share/ets/station")]
+    if own := os.environ.get("ETS_STATION"):
+        places.insert(0, Path(own))
+    for place in places:
+        if (place / "initramfs").is_dir():
+            return place
+    raise ImageError(
+        f"the station's parts are in none of {', '.join(map(str, places))}",
+        hint="build images from a checkout of ETS, or set ETS_STATION to its folder 'station'",
+    )
+
+
+def station_files(parts: Path) -> Mapping[str, bytes]:
+    """Every source file below ``parts`` by its path there, but what was built and its tests."""
+    return {
+        str(path.relative_to(parts)): path.read_bytes()
+        for path in sorted(parts.rglob("*"))
+        if path.is_file() and path.relative_to(parts).parts[0] not in ("build", "tests")
+    }
+
+
+def _read(base: Path, source: str, name: str) -> bytes:
+    path = base / source
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"the image {name} needs {source}, and {path} cannot be read: {error.strerror}",
+            hint="paths in a recipe are relative to the site file",
+        ) from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
