@@ -108,7 +108,7 @@ def show_steps(steps: Sequence[Step], console: Console) -> None:
     for step in steps:
         console.print(describe(step), soft_wrap=True)
         if step.diff and step.verb == "change":
-            console.print(Padding(_coloured(step.diff), (0, 0, 0, 6)), soft_wrap=True)
+            console.print(Padding(_coloured(step.diff), (0, 0, 0, 6), expand=False))
     counts = Counter(step.status for step in steps)
     console.print(
         f"{counts['create']} to create, {counts['change']} to change, {counts['remove']} to remove"

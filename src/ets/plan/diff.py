@@ -241,10 +241,13 @@ def _units(
 ) -> Iterator[Step]:
     for unit in desired.units:
         there = observed.units.get(unit.name, UnitFact())
-        yield from _switch(unit.name, there, unit.enabled)
-        yield from _run_or_stop(unit, there, owned, touched)
-        if unit.name not in owned.units:
-            yield Step("unit", "own", unit.name)
+        todo = [
+            *_switch(unit.name, there, unit.enabled),
+            *_run_or_stop(unit, there, owned, touched),
+        ]
+        yield from todo
+        if not todo and unit.name not in owned.units:
+            yield Step("unit", "own", unit.name, why="already as it should be")
     names = {unit.name for unit in desired.units}
     for name, was in sorted(owned.units.items()):
         if name not in names:
@@ -302,8 +305,10 @@ def _belongs(path: str, unit: str) -> bool:
     )
 
 
-def _unit_order(step: Step) -> int:
-    return ("enable", "reload", "restart", "start", "own", "forget").index(step.verb)
+def _unit_order(step: Step) -> tuple[int, bool]:
+    """By verb; sockets before services, for a socket cannot start when its service runs."""
+    verbs = ("enable", "reload", "restart", "start", "own", "forget")
+    return verbs.index(step.verb), not step.target.endswith(".socket")
 
 
 def _text_diff(item: File, observed: Observed) -> str:
