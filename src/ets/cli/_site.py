@@ -10,9 +10,11 @@ from ets.site import load
 from ets.site.model import Problem, Site
 
 
-def read(path: Path | str) -> Site:
-    """The site at ``path``. Raises SiteError with every problem."""
-    return load.read(path, further=_found_by_services)
+def read(path: Path | str, *, sources: bool = False) -> Site:
+    """The site at ``path``; with ``sources`` the files that its images are made from must exist.
+    Raises SiteError with every problem.
+    """
+    return load.read(path, further=_found_by_services, sources=sources)
 
 
 def _found_by_services(site: Site) -> Iterator[Problem]:

@@ -29,7 +29,7 @@ def command(file: str, as_json: bool) -> None:
     Exit code 0: well, and a summary of the site; 2: problems.
     """
     try:
-        site = read(file)
+        site = read(file, sources=True)
     except SiteError as error:
         if as_json:
             click.echo(json.dumps(_failure(error), indent=2))
@@ -50,10 +50,8 @@ def _failure(error: SiteError) -> dict[str, Any]:
 
 def show_problems(error: SiteError, console: Console) -> None:
     """Every problem: where it is, what stands there, what is wrong, what is allowed."""
-    count = len(error.problems)
-    console.print(
-        Text.assemble((error.file, "bold"), f": {count} problem{'s' if count != 1 else ''}")
-    )
+    count = _counted(len(error.problems), "problem")
+    console.print(Text.assemble((error.file, "bold"), f": {count}"))
     for problem in error.problems:
         console.print(_heading(problem), soft_wrap=True)
         console.print(Padding(Text(problem.message), (0, 0, 0, 4)))
@@ -113,6 +111,10 @@ def summary(site: Site) -> dict[str, Any]:
     }
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _slice(site: Site, server: Server) -> dict[str, Any]:
     """The server's own part of the guests' range."""
     part = guest_slice(site, server)
@@ -131,7 +133,7 @@ def show_site(site: Site, file: str, console: Console) -> None:
         servers.add_row(
             server["name"],
             f"{server['weight']:g} ({server['share']:.0%})",
-            f"{server['first_for']} stations",
+            _counted(server["first_for"], "station"),
             *(server["addresses"].get(role, "–") for role in roles),
             str(guests) if (guests := server["guests"]["addresses"]) else "–",
         )
@@ -145,7 +147,7 @@ def show_site(site: Site, file: str, console: Console) -> None:
         images.add_row(name, origin, image["kernel"], users)
     for table in (servers, networks, images):
         console.print(Padding(table, (1, 0, 0, 2)))
-    known = f"{len(site.stations)} known stations"
+    known = _counted(len(site.stations), "known station")
     guests = "guests are served" if site.defaults.guests else "no guests"
     console.print(
         Padding(Text(f"{known}, {guests}, leases of {site.defaults.lease} s"), (1, 0, 0, 2))

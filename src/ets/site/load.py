@@ -51,16 +51,17 @@ def describe(problem: Problem) -> str:
     return f"{problem.where}:{value} {problem.message}{allowed}"
 
 
-def read(path: Path | str, *, further: Further | None = None) -> Site:
+def read(path: Path | str, *, further: Further | None = None, sources: bool = False) -> Site:
     """The site that the file at ``path`` describes.
 
     ``further`` yields problems beyond those of the site file itself, such as what the services
-    find; it is asked only about a site that is otherwise well. Files that images name must exist
-    beside the site file. Raises SiteError with every problem.
+    find; it is asked only about a site that is otherwise well. With ``sources`` the files that
+    images are made from must exist beside the site file: they do where images are built, and
+    need not on every server. Raises SiteError with every problem.
     """
     path = Path(path)
-    data = _bytes(path)
-    return parse(data, str(path), further=further, beside=path.parent)
+    beside = path.parent if sources else None
+    return parse(_bytes(path), str(path), further=further, beside=beside)
 
 
 def parse(
