@@ -6,14 +6,15 @@ import random
 import socket
 import time
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
-
 from tests.daemons.box import Space
 
 _ETH_P_ALL = 3
+_NOBODY = str(IPv4Address(0))
 PXE_QUESTIONS = (1, 3, 6, 12, 15, 43, 54, 60, 66, 67)
 
 
@@ -72,20 +73,21 @@ class Client:
         kind: str,
         *,
         firmware: Firmware | None = None,
-        ciaddr: str = "0.0.0.0",
+        own: str = "",
         options: tuple[tuple[str, object], ...] = (),
         answers: int = 1,
         within: float = 3.0,
     ) -> list[Answer]:
         """Send a message and collect what comes back: until there are ``answers`` of them, or
-        until ``within`` seconds have passed."""
+        until ``within`` seconds have passed. ``own`` is the address of a station that has one and
+        renews it."""
         number = random.getrandbits(32)
         chaddr = bytes.fromhex(mac.replace(":", ""))
         packet = (
             Ether(src=mac, dst="ff:ff:ff:ff:ff:ff")
-            / IP(src=ciaddr, dst="255.255.255.255")
+            / IP(src=own or _NOBODY, dst="255.255.255.255")
             / UDP(sport=68, dport=67)
-            / BOOTP(chaddr=chaddr, xid=number, ciaddr=ciaddr, flags=0x8000)
+            / BOOTP(chaddr=chaddr, xid=number, ciaddr=own or _NOBODY, flags=0x8000)
             / DHCP(
                 options=[
                     ("message-type", kind),

@@ -1,4 +1,5 @@
-"""Kea's client classes: which boot program each kind of firmware is given.
+"""Parts of Kea's configuration: client classes (which boot program each kind of firmware is given)
+and how it is written down.
 
 Sources: RFC 4578 §2.1 with the IANA registry "Processor Architecture Types" (option 93), RFC 3004
 (option 77, which iPXE sends without the length byte), UEFI 2.10 §24.7.3 (HTTP boot). All classes
@@ -7,15 +8,17 @@ were checked with packets, see ``tests/daemons/test_firmware.py``.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-#: Names in the TFTP directory and below http://server/ipxe/. Debian's package ``ipxe`` has them
-#: for x86; it has none for arm64 in bookworm, so who has such stations supplies that file
-#: (docs/decisions/0010-firmware-and-boot-programs.md).
+#: Names in the TFTP directory and below http://server/ipxe/. Debian's package ``ipxe`` has those
+#: for x86. It has the one for arm64 from Debian 13 on; on Debian 12 who has such stations puts it
+#: into /srv/tftp by hand (decision 0012).
 BIOS_FILE = "undionly.kpxe"
 X64_FILE = "snponly.efi"
-ARM64_FILE = "snponly-arm64.efi"
+ARM64_FILE = "ipxe-arm64.efi"
+_WIDTH = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +87,20 @@ def _class(firmware: _Firmware, address: IPv4Address) -> dict[str, object]:
             option("boot-file-name", url, always=True),
         ],
     }
+
+
+def written(value: object, indent: str = "") -> str:
+    """``value`` as JSON that a person can read and compare: what fits stands on one line, so that
+    a station is one line."""
+    line = json.dumps(value)
+    if len(indent) + len(line) <= _WIDTH or not isinstance(value, dict | list) or not value:
+        return line
+    deeper = indent + "  "
+    if isinstance(value, dict):
+        inner = [f"{json.dumps(key)}: {written(item, deeper)}" for key, item in value.items()]
+        opening, closing = "{", "}"
+    else:
+        inner = [written(item, deeper) for item in value]
+        opening, closing = "[", "]"
+    lines = ",\n".join(deeper + item for item in inner)
+    return f"{opening}\n{lines}\n{indent}{closing}"

@@ -14,7 +14,6 @@ Sources: RFC 2131, RFC 4578 (PXE), UEFI 2.10 §24.7 (HTTP boot), Kea 2.2 adminis
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -22,7 +21,8 @@ from pathlib import PurePath
 
 from ets import paths
 from ets.plan.desired import Command, Desired, File, Probe, Unit
-from ets.services._kea import classes, option
+from ets.services._kea import classes, option, written
+from ets.services._units import lasting
 from ets.site.model import Problem, Server, Site
 from ets.site.pools import guest_slice
 
@@ -34,20 +34,6 @@ DROPIN = f"/etc/systemd/system/{UNIT}.d/ets.conf"
 #: here, for Kea wants an absolute path.
 HOOKS = "/usr/lib/x86_64-linux-gnu/kea/hooks"
 SUBNET_ID = 1
-#: shortest and longest lease, in seconds: below, renewing is all the stations do; above, a guest
-#: that left holds its address for weeks
-LEASES = (120, 7 * 86400)
-
-_DROPIN = """\
-[Unit]
-Wants=network-online.target
-After=network-online.target
-StartLimitIntervalSec=0
-
-[Service]
-Restart=always
-RestartSec=500ms
-"""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -176,37 +162,19 @@ def enabled(site: Site, server: Server) -> bool:
 
 
 def check(site: Site) -> Iterator[Problem]:
-    """The lease is usable, and every server has guests' addresses to give."""
-    lease = site.defaults.lease
-    shortest, longest = LEASES
-    if not shortest <= lease <= longest:
-        yield Problem(
-            "stations.lease",
-            "Kea cannot serve stations well with this lease",
-            str(lease),
-            f"{shortest} to {longest} seconds",
-        )
-    if not site.defaults.guests:
-        return
-    for index, server in enumerate(site.servers):
-        if guest_slice(site, server) is None:
-            yield Problem(
-                "networks.stations.guests",
-                f"no guest's address is left for server {server.name} (servers[{index}])",
-                str(site.stations_net.guests or ""),
-                "a range with at least one address per server, or stations.guests = false",
-            )
+    """Nothing beyond what the site file's own check asks of pools, addresses and the lease."""
+    return iter(())
 
 
 def desired(site: Site, server: Server) -> Desired:
     """Kea with the site's stations, until the agent adds what was learned."""
     config = kea_config(site, server, newcomers=False)
-    content = json.dumps(config, indent=2) + "\n"
+    content = written(config) + "\n"
     return Desired(
         packages=("kea-dhcp4-server",),
         files=(
             File(str(paths.KEA_CONFIG), content.encode()),
-            File(DROPIN, _DROPIN.encode()),
+            File(DROPIN, lasting().encode()),
         ),
         units=(Unit(UNIT, restart_on=(str(paths.KEA_CONFIG), DROPIN)),),
     )
