@@ -4,11 +4,13 @@ group) is a verb; nothing has to be registered. May import every room.
 
 from __future__ import annotations
 
+import logging
 import pkgutil
 import sys
 from importlib import import_module
 
 import click
+import structlog
 
 from ets import __version__
 from ets.errors import EtsError
@@ -30,8 +32,15 @@ class Verbs(click.Group):
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ets")
-def ets() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Say which programs are run.")
+def ets(verbose: bool) -> None:
     """The Embedded Terminal Server: one file, site.toml, describes a site."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.DEBUG if verbose else logging.WARNING
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def main() -> None:
