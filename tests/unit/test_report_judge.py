@@ -33,6 +33,12 @@ def test_a_stall_is_the_longest_read_of_any_station() -> None:
     assert "2 reads were out" in promise.detail
 
 
+def test_a_kill_that_met_no_read_shows_nothing() -> None:
+    rows = [station()]
+    assert judge.stall("kill", 0.3, rows, KILL, pause=0.15, struck=10.05).measured is None
+    assert judge.stall("kill", 0.3, rows, KILL, pause=0.15, struck=10.003).held
+
+
 def test_a_read_that_never_returned_breaks_the_promise() -> None:
     promise = judge.stall("kill", 0.3, [station(until=10)], KILL, pause=0.15)
     assert not promise.held

@@ -225,13 +225,18 @@ class Load:
                 if (again := client.tick(now)) is not None:
                     self._send(again)
             self._receive(min(0.02, end - now))
-            if until_served and not self._later and not self.waiting:
+            if until_served and self.served:
                 return
 
     @property
     def waiting(self) -> list[Client]:
         """The clients that want something and have not got it."""
         return [client for client in self.clients.values() if client.waiting]
+
+    @property
+    def served(self) -> bool:
+        """Has everything that was scheduled been asked for and answered?"""
+        return not self._later and not self.waiting
 
     def outcome(self) -> Outcome:
         """What came of it so far."""
@@ -251,12 +256,13 @@ class Load:
 
     def _begin(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:
-            _, what, mac = self._later.pop(0)
+            _, what, mac = self._later[0]
             client = self.clients[mac]
             if what == "boot":
                 self._send(client.boot(now))
             elif client.state == "bound":
                 self._send(client.renew(now) if what == "renew" else client.rebind(now))
+            del self._later[0]  # only now: ``served`` may be asked by another thread
 
     def _send(self, data: bytes) -> None:
         if self._socket is not None:

@@ -50,8 +50,17 @@ def users(rows: Iterable[Row], server: str, moment: float, *, before: float = 2.
     ]
 
 
-def stall(name: str, limit: float, rows: Sequence[Row], watch: Watch, pause: float) -> Promise:
-    """The longest time that a read of any station was out in the window, in seconds."""
+def stall(
+    name: str,
+    limit: float,
+    rows: Sequence[Row],
+    watch: Watch,
+    pause: float,
+    *,
+    struck: float | None = None,
+) -> Promise:
+    """The longest time that a read of any station was out in the window, in seconds. With
+    ``struck``, the moment when the server went, a read must have been under way just then."""
     unit = "s"
     if missing := silent(rows, watch.window):
         return Promise(name, unit, limit, None, f"nothing was read on {missing}")
@@ -61,12 +70,14 @@ def stall(name: str, limit: float, rows: Sequence[Row], watch: Watch, pause: flo
     found = [(longest_stall(row.reads, watch.window, pause=pause), row.name) for row in rows]
     seen = [(longest, station) for longest, station in found if longest is not None]
     worst, station = max(seen, key=lambda pair: pair[0].seconds)
-    moment = watch.fault.window.start
-    flying = sum(in_flight(row.reads, moment) for row in rows)
+    moment = watch.fault.window.start if struck is None else struck
+    out = sum(in_flight(row.reads, moment) for row in rows)
     detail = (
         f"worst: {station}; {watch.fault.target} was serving {', '.join(hit)}; "
-        f"{flying} reads were out at that moment"
+        f"{out} reads were out at that moment"
     )
+    if struck is not None and not out:
+        return Promise(name, unit, limit, None, "no read was under way at that moment")
     lasting = any(longest.lasting and longest.seconds > limit for longest, _ in seen)
     return Promise(name, unit, limit, worst.seconds, detail, lasting=lasting)
 
@@ -110,11 +121,13 @@ def io_errors(name: str, rows: Sequence[Row], watch: Watch) -> Promise:
 
 
 def reading_again(
-    name: str, limit: float, rows: Sequence[Row], returned: float, least_stall: float
+    name: str, limit: float, rows: Sequence[Row], returned: float | None, least_stall: float
 ) -> Promise:
     """Seconds from the return of the first server to the first good read, of the last station.
     Every station must have had a read out for ``least_stall`` seconds before: otherwise the
     servers were not away."""
+    if returned is None:
+        return Promise(name, "s", limit, None, "no server was seen to return")
     waits: list[tuple[float, str]] = []
     for row in rows:
         wait = first_after(row.reads, returned)

@@ -1,0 +1,125 @@
+"""Plays the pair's script on a stage, and notes what the verdict needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from ets.errors import DeadlinePassed
+from ets.host.deadline import Deadline
+from ets.lab.dhcpload import Outcome
+from ets.lab.drills.pair import AWAY, KILL, LATE, STATIONS, STEPS, Step
+from ets.lab.drills.reports import wrong_blocks
+from ets.lab.drills.stage import Actor, FirstReturn, Stage
+from ets.lab.drills.watch import Repeat
+from ets.site.model import Server
+
+#: seconds; under TCG, with both processors shared by four stations
+BOOT = 300.0
+#: to be connected again after a server came back
+AGAIN = 30.0
+#: requests are certainly under way when a server is killed after having stood still so long
+STANDS_STILL = 0.1
+#: what a client that nobody has answered yet may still take: the longest pause of its timers
+DHCP_PATIENCE = 15.0
+
+
+@dataclass
+class Notes:
+    """What was noted while the script was played. Times are the stage's.
+
+    ``began`` and ``ended`` are the moments of each step by its shown name, ``noticed`` the wrong
+    blocks that the stations refused, ``returned`` the first return after all were away.
+    """
+
+    running: tuple[str, ...] = ()
+    began: dict[str, float] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
+    noticed: int = 0
+    guests: dict[str, Outcome] = field(default_factory=dict)
+    quiet_dhcp: list[float] = field(default_factory=list)
+    late_dhcp: float | None = None
+    late_booted: float | None = None
+    returned: float | None = None
+    shown_from: float = 0.0
+    over: float = 0.0
+
+
+class Play:
+    """The script on a stage. ``run`` plays it; ``notes`` are complete even when it breaks off."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.notes = Notes()
+        self._late: Actor | None = None
+        self._running: list[Actor] = []
+        self._series = 0
+
+    def run(self, stations: int = len(STATIONS), steps: Sequence[Step] = STEPS) -> None:
+        """Switch the stations on, wait for them, and play all steps. Raises EtsError."""
+        stage = self.stage
+        self._running = [stage.switch_on(*station) for station in STATIONS[:stations]]
+        self.notes.running = tuple(actor.known.name for actor in self._running)
+        stage.wait_reading(self._running, BOOT)
+        answers = (stage.wire.first_answer(actor.known.mac) for actor in self._running)
+        self.notes.quiet_dhcp = [answer for answer in answers if answer is not None]
+        stage.wait_connected(self._running, AGAIN)
+        self.notes.shown_from = stage.now
+        time.sleep(3)  # what undisturbed reading looks like
+        for step in steps:
+            self._step(step)
+        time.sleep(2)
+        self.notes.over = stage.now
+        # the stations report every 5 s; the damaged image was the only source of wrong blocks
+        self.notes.noticed = wrong_blocks(stage.lab)
+
+    def _step(self, step: Step) -> None:
+        first, second = self.stage.busiest()
+        targets = {"first": (first,), "second": (second,), "all": (second, first)}[step.target]
+        names = " and ".join(server.name for server in targets)
+        self.stage.say(step.says.format(target=names))
+        with ExitStack() as during:
+            load = None
+            if step.guests:
+                self._series += 1
+                load = during.enter_context(self.stage.guests(step.guests, series=self._series))
+            self.notes.began[step.shown] = self.stage.now
+            if step is KILL:
+                self._late = self.stage.switch_on(*LATE)
+            if step is AWAY:
+                back = FirstReturn(self.stage, targets)
+                during.enter_context(Repeat(back.look, 0.05))
+            options = {"in_flight": STANDS_STILL} if step is KILL else {}
+            with self.stage.fault(step.fault, step.shown, targets, **options):
+                time.sleep(step.lasts)
+                if step is KILL:
+                    self._late_boots()
+            if load is not None:
+                self.notes.guests[step.shown] = load.finish(DHCP_PATIENCE)
+        if step is AWAY:
+            self.notes.returned = back.at
+        self._settle(targets)
+        self.notes.ended[step.shown] = self.stage.now
+
+    def _settle(self, targets: Sequence[Server]) -> None:
+        names = " and ".join(server.name for server in targets)
+        self.stage.wait_connected(self._running, AGAIN)
+        self.stage.say(f"{names}: back, and all stations are connected again")
+        time.sleep(1)
+
+    def _late_boots(self) -> None:
+        """The station that was switched on at the kill reaches its login while the server is
+        still dead: the survivor alone has booted it."""
+        late = self._late
+        if late is None:
+            return
+        end = Deadline(BOOT)
+        while not self.stage.logged_in(late):
+            if end.passed or not late.machine.running:
+                late.machine.wait_login(0.1)
+                raise DeadlinePassed(f"{late.known.name} did not boot")
+            time.sleep(0.1)
+        self.notes.late_booted = self.stage.now
+        self.notes.late_dhcp = self.stage.wire.first_answer(late.known.mac)
