@@ -1,0 +1,132 @@
+#define _GNU_SOURCE
+#include "supervisor.h"
+
+#include "frontend.h"
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/prctl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NICE (-10)
+#define CHECK_EVERY 1 /* seconds */
+#define DEAF_CHECKS 10 /* the loop stood still that often: it hangs */
+#define YOUNG SECOND /* a process that dies earlier than this has a lasting problem */
+#define PAUSE_MAX (2 * SECOND)
+
+void harden(void)
+{
+#ifndef ETS_CHECK /* the sanitizers' shadow memory cannot be locked */
+	mlockall(MCL_CURRENT | MCL_FUTURE);
+#endif
+	/* Our allocations must not wait for I/O that waits for us (prctl(2)). */
+	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	setpriority(PRIO_PROCESS, 0, NICE);
+}
+
+static pid_t start(const struct options *o, struct shared *shared, int fd)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	if (o->device >= 0)
+		harden(); /* memory locks are not inherited */
+	exit(data_run(o, shared, fd));
+}
+
+/* Waits for the process's end, and brings it about if it hangs. Returns its wait status. */
+static int watch(pid_t pid, const struct shared *shared)
+{
+	sigset_t child;
+	struct timespec wait = {CHECK_EVERY, 0};
+	uint64_t beat = shared->beat;
+	int status, still = 0;
+
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	for (;;) {
+		pid_t got = waitpid(pid, &status, WNOHANG);
+
+		if (got == pid)
+			return status;
+		if (got < 0 && errno == ECHILD)
+			return 0;
+		still = shared->beat == beat ? still + 1 : 0;
+		beat = shared->beat;
+		if (still >= DEAF_CHECKS) {
+			log_line(LOG_ERROR, "the data process hangs, killing it");
+			kill(pid, SIGKILL);
+			still = 0;
+		}
+		sigtimedwait(&child, NULL, &wait);
+	}
+}
+
+/* A new socket for the device; everything that was under way on the old one is void. */
+static int replace_socket(struct device *device, struct shared *shared, int *fd)
+{
+	int pair[2], error;
+
+	close(*fd); /* so that the kernel sees its end */
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	*fd = pair[0];
+	shared->busy = 0;
+	shared->inbox_len = 0;
+	memset(shared->requests, 0, sizeof(shared->requests));
+	for (int tries = 0; tries < 500; tries++) {
+		error = device_reconnect(device, pair[1]);
+		if (error != -ENOSPC)
+			break;
+		usleep(10 * MS);
+	}
+	close(pair[1]);
+	return error;
+}
+
+static void say_why(int status)
+{
+	if (WIFSIGNALED(status))
+		log_line(LOG_ERROR, "the data process died of signal %d, starting another",
+			 WTERMSIG(status));
+	else
+		log_line(LOG_ERROR, "the data process ended with %d, starting another",
+			 WEXITSTATUS(status));
+}
+
+int supervise(const struct options *o, struct device *device, struct shared *shared, int fd)
+{
+	uint64_t pause = 0;
+
+	for (;;) {
+		uint64_t began = now_us();
+		pid_t pid = start(o, shared, fd);
+		int status = pid < 0 ? 0xff00 : watch(pid, shared);
+
+		if (WIFEXITED(status) && WEXITSTATUS(status) == DATA_ENDED)
+			return 0;
+		say_why(status);
+		pause = now_us() - began < YOUNG ? min_u64(PAUSE_MAX, 2 * pause + 50 * MS) : 0;
+		usleep((useconds_t)pause);
+		if ((WIFEXITED(status) && WEXITSTATUS(status) == DATA_NEEDS_SOCKET) ||
+		    !frontend_can_resume(shared, data_size(o))) {
+			int error = o->device >= 0 ? replace_socket(device, shared, &fd) : -ENODEV;
+
+			if (error) {
+				log_line(LOG_ERROR, "the device takes no new socket: %s",
+					 strerror(-error));
+				return DATA_NEEDS_SOCKET;
+			}
+		}
+	}
+}
