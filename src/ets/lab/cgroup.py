@@ -88,6 +88,13 @@ class Cgroup:
         deadline = Deadline(5)
         wait_for(f"the cgroup {self.path.name} to be removable", self._try_remove, deadline)
 
+    def _mirrors(self) -> Iterator[Path]:
+        """On machines with cgroup v1 beside v2, systemd-nspawn makes the same directories in v1's
+        hierarchy of systemd and leaves them there."""
+        other = _mount().parent / "systemd" / self.path.relative_to(_mount())
+        for path, _, _ in os.walk(other, topdown=False):
+            yield Path(path)
+
     def _set_frozen(self, value: str) -> None:
         try:
             (self.path / "cgroup.freeze").write_text(value)
@@ -101,7 +108,7 @@ class Cgroup:
 
     def _try_remove(self) -> bool:
         try:
-            for group in reversed(list(self._groups())):
+            for group in [*self._mirrors(), *reversed(list(self._groups()))]:
                 group.rmdir()
         except OSError:
             return False

@@ -157,7 +157,7 @@ class ServerRoot:
         network = [f"--net={net.path}"] if net else []
         return [
             "nsenter", f"--target={self._inside}", "--mount", "--pid", "--ipc", "--uts",
-            *network, f"--root={self.path}", "--wd=/", "--", *argv,
+            *network, f"--root={self.path}", "--wdns=/", "--", *argv,
         ]  # fmt: skip
 
     def run(

@@ -28,8 +28,8 @@ SECURITY = os.environ.get("ETS_MIRROR_SECURITY", "http://deb.debian.org/debian-s
 
 #: what makes a tree a server that systemd-nspawn can boot and a person can look around in
 BASE = (
-    "systemd", "systemd-sysv", "dbus", "iproute2", "iputils-ping", "procps", "python3",
-    "openssh-server", "rsync",
+    "systemd", "systemd-sysv", "dbus", "netbase", "iproute2", "iputils-ping", "procps", "python3",
+    "ca-certificates", "openssh-server", "rsync",
 )  # fmt: skip
 #: what the services of a first site need, whatever the services of today ask for
 SERVICES = (
@@ -37,14 +37,14 @@ SERVICES = (
 )  # fmt: skip
 
 #: raised when the recipe below changes, so that old trees are not taken for new ones
-_RECIPE = 1
+_RECIPE = 2
 
 # Nothing starts by itself in a fresh tree: what runs on a server is ETS' decision. An image that
 # several servers share must hold no identity either.
 _FINISH = r"""
 set -e
 find "$1/etc/systemd/system" -path '*.wants/*' -type l -delete
-find "$1"/etc/rc?.d -name 'S*' -type l -delete
+for link in "$1"/etc/rc?.d/S??*; do mv "$link" "${link%/S*}/K01${link##*/S??}"; done
 rm -f "$1"/etc/ssh/ssh_host_* "$1/etc/hostname" "$1/etc/resolv.conf" "$1/var/lib/dbus/machine-id"
 : >"$1/etc/machine-id"
 rm -rf "$1"/usr/share/doc/* "$1"/usr/share/man/* "$1"/var/log/*.log "$1"/var/cache/apt/*.bin
