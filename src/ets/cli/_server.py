@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from ets import paths, services
@@ -30,6 +29,9 @@ STYLES: dict[Status, tuple[str, str]] = {
     "change": ("~", "yellow"),
     "remove": ("-", "red"),
 }
+
+#: lines of one file's change on the screen
+DIFF_LINES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +110,18 @@ def show_steps(steps: Sequence[Step], console: Console) -> None:
     for step in steps:
         console.print(describe(step), soft_wrap=True)
         if step.diff and step.verb == "change":
-            console.print(Padding(_coloured(step.diff), (0, 0, 0, 6), expand=False))
+            _show_diff(step.diff, console)
     counts = Counter(step.status for step in steps)
     console.print(
         f"{counts['create']} to create, {counts['change']} to change, {counts['remove']} to remove"
     )
 
 
-def _coloured(diff: str) -> Text:
+def _show_diff(diff: str, console: Console) -> None:
     styles = {"+": "green", "-": "red", "@": "cyan"}
-    lines = [Text(line, styles.get(line[:1], "dim")) for line in diff.splitlines()[2:]]
-    return Text("\n").join(lines)
+    lines = diff.splitlines()[2:]
+    for line in lines[:DIFF_LINES]:
+        console.print(Text(f"      {line}", styles.get(line[:1], "dim")), soft_wrap=True)
+    if len(lines) > DIFF_LINES:
+        more = f"      … {len(lines) - DIFF_LINES} more lines: ets plan --json"
+        console.print(Text(more, "dim"), soft_wrap=True)

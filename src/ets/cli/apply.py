@@ -41,7 +41,8 @@ def command(plan_file: str | None, site: str, server: str | None, yes: bool) -> 
     receipt = apply(plan, host, events=lambda event: _show(event, console))
     for note in receipt.notes:
         console.print(Text(note), soft_wrap=True)
-    console.print(Text(f"applied {len(receipt.steps)} steps; receipt: {receipt.path}"))
+    done = f"applied {len(receipt.steps)} steps; receipt: {receipt.path}"
+    console.print(Text(done), soft_wrap=True)
 
 
 def _read(path: str) -> Plan:

@@ -18,6 +18,12 @@ def read(host: Host, paths: Iterable[str]) -> dict[str, PathFact]:
     }
 
 
+def digests(host: Host, paths: Iterable[str]) -> dict[str, str]:
+    """The sha256 (hex) of the files at ``paths``, links followed; what is none is missing."""
+    found = host.look(sorted(set(paths)), follow=True)
+    return {path: entry.digest for path, entry in found.items() if entry.kind == "file"}
+
+
 def contents(host: Host, files: Iterable[File], facts: dict[str, PathFact]) -> dict[str, bytes]:
     """The present content of those ``files`` whose content differs, for showing what changes."""
     found = {}

@@ -19,7 +19,6 @@ def observe(host: Host, desired: Desired, owned: Owned) -> Observed:
         [
             *(file.path for file in desired.files),
             *(copy.path for copy in desired.copies),
-            *(copy.source for copy in desired.copies),
             *(directory.path for directory in desired.directories),
             *owned.paths,
         ],
@@ -28,6 +27,7 @@ def observe(host: Host, desired: Desired, owned: Owned) -> Observed:
         packages=packages.read(host, [*desired.packages, *owned.packages]),
         accounts=accounts.read(host, (account.name for account in desired.accounts)),
         paths=paths,
+        sources=files.digests(host, (copy.source for copy in desired.copies)),
         units=units.read(host, [*(unit.name for unit in desired.units), *owned.units]),
         contents=files.contents(host, desired.files, paths),
         systemd=units.systemd(host),

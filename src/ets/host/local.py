@@ -16,6 +16,9 @@ from ets.host import atomic, lock
 from ets.host.run import Completed, run
 from ets.host.transport import Entry
 
+#: as many symbolic links on one path as Linux follows (path_resolution(7))
+LINKS = 40
+
 
 class LocalHost:
     """This machine; with another ``root`` the tree below it, whose files alone can be changed.
@@ -34,12 +37,31 @@ class LocalHost:
         """The node name, or the tree's path."""
         return self._name
 
-    def path(self, path: str) -> Path:
-        """Where ``path`` lies on this machine. Raises HostError unless it is absolute."""
+    def path(self, path: str, *, follow: bool = False) -> Path:
+        """Where ``path`` lies on this machine: below the root, also when symbolic links on the way
+        (and with ``follow`` at the end) are absolute. Raises HostError unless it is absolute."""
         pure = PurePosixPath(path)
         if not pure.is_absolute() or ".." in pure.parts:
             raise HostError(f"{path!r} is not an absolute path")
-        return self._root / pure.relative_to("/")
+        if self._root == Path("/"):
+            return Path(path)
+        here, todo, links = PurePosixPath("/"), list(pure.parts[:0:-1]), 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                here = here.parent
+                continue
+            real = self._root / (here / part).relative_to("/")
+            if not ((todo or follow) and real.is_symlink()):
+                here /= part
+                continue
+            links += 1
+            if links > LINKS:
+                raise HostError(f"too many symbolic links in {path}")
+            target = PurePosixPath(real.readlink())
+            here = PurePosixPath("/") if target.is_absolute() else here
+            todo.extend(part for part in target.parts[::-1] if part != "/")
+        return self._root / here.relative_to("/")
 
     def run(
         self,
@@ -58,7 +80,7 @@ class LocalHost:
     def read(self, path: str) -> bytes | None:
         """The content of a file; None when there is none."""
         try:
-            return self.path(path).read_bytes()
+            return self.path(path, follow=True).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -108,10 +130,10 @@ class LocalHost:
         """Append a line to a file and wait for the disk."""
         atomic.append_durably(self.path(path), line)
 
-    def look(self, paths: Sequence[str]) -> Mapping[str, Entry]:
-        """What lies at ``paths``."""
+    def look(self, paths: Sequence[str], *, follow: bool = False) -> Mapping[str, Entry]:
+        """What lies at ``paths``, or with ``follow`` at the end of their links."""
         users, groups = self._names("passwd"), self._names("group")
-        found = ((path, self._entry(path, users, groups)) for path in paths)
+        found = ((path, self._entry(path, users, groups, follow=follow)) for path in paths)
         return {path: entry for path, entry in found if entry is not None}
 
     def make_directory(
@@ -154,11 +176,11 @@ class LocalHost:
         return lock.hold(self.path(path))
 
     def _entry(
-        self, path: str, users: Mapping[str, int], groups: Mapping[str, int]
+        self, path: str, users: Mapping[str, int], groups: Mapping[str, int], *, follow: bool
     ) -> Entry | None:
-        target = self.path(path)
+        target = self.path(path, follow=follow)
         try:
-            about = target.lstat()
+            about = target.stat() if follow else target.lstat()
             kind = _kind(about.st_mode)
             digest = ""
             if kind == "file":

@@ -86,9 +86,10 @@ class Host(Protocol):
     def append(self, path: str, line: bytes) -> None:
         """Append a line to a file (made, 0600, when missing) and wait for the disk."""
 
-    def look(self, paths: Sequence[str]) -> Mapping[str, Entry]:
-        """What lies at ``paths``, in one round trip; paths with nothing are missing. Raises
-        HostError when a file cannot be read."""
+    def look(self, paths: Sequence[str], *, follow: bool = False) -> Mapping[str, Entry]:
+        """What lies at ``paths``, in one round trip; paths with nothing are missing. ``follow``
+        looks at what a symbolic link points to, which is there or missing, and never a link.
+        Raises HostError when a file cannot be read."""
 
     def make_directory(
         self, path: str, *, mode: int = 0o755, owner: str = "root", group: str = "root"

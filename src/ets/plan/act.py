@@ -16,6 +16,8 @@ APT_SECONDS = 1800.0
 VALIDATOR_SECONDS = 60.0
 #: systemd's own default for a start is 90 s, for a stop as well
 UNIT_SECONDS = 200.0
+#: leave the links in /etc/rc?.d alone, which nobody reads and whose absence makes enabling fail
+SYSTEMD_ONLY = ("env", "SYSTEMCTL_SKIP_SYSV=1")
 APT = (
     "env",
     "DEBIAN_FRONTEND=noninteractive",
@@ -87,12 +89,12 @@ def daemon_reload(host: Host) -> None:
 def enable(host: Host, names: Sequence[str]) -> None:
     """Have units started at boot, also masked ones."""
     host.run(["systemctl", "unmask", "--", *names], deadline=UNIT_SECONDS)
-    host.run(["systemctl", "enable", "--", *names], deadline=UNIT_SECONDS)
+    host.run([*SYSTEMD_ONLY, "systemctl", "enable", "--", *names], deadline=UNIT_SECONDS)
 
 
 def disable(host: Host, names: Sequence[str]) -> None:
     """Have units no longer started at boot."""
-    host.run(["systemctl", "disable", "--", *names], deadline=UNIT_SECONDS)
+    host.run([*SYSTEMD_ONLY, "systemctl", "disable", "--", *names], deadline=UNIT_SECONDS)
 
 
 def stop(host: Host, name: str) -> None:

@@ -112,10 +112,8 @@ def fact_of(item: File | Copy | Directory, observed: Observed) -> PathFact | Non
         return PathFact("file", item.mode, item.owner, item.group, digest)
     if isinstance(item, Directory):
         return PathFact("directory", item.mode, item.owner, item.group)
-    source = observed.paths.get(item.source)
-    if source is None or source.kind != "file":
-        return None
-    return PathFact("file", item.mode, "root", "root", source.digest)
+    source = observed.sources.get(item.source)
+    return PathFact("file", item.mode, "root", "root", source) if source else None
 
 
 def _packages(desired: Desired, observed: Observed) -> Iterator[Step]:

@@ -50,7 +50,8 @@ class UnitFact:
 class Observed:
     """Everything seen of one server. Things that are not there are missing from the mappings.
 
-    ``packages`` maps installed packages to versions, ``accounts`` users to their groups.
+    ``packages`` maps installed packages to versions, ``accounts`` users to their groups,
+    ``sources`` the files that copies are made from (links followed) to the sha256 of their content.
     ``contents`` holds the old content of files that are about to change, to show what changes; it
     is no fact of its own (``paths`` has the digests). ``systemd`` is true where systemd runs.
     """
@@ -58,6 +59,7 @@ class Observed:
     packages: Mapping[str, str] = field(default_factory=dict)
     accounts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     paths: Mapping[str, PathFact] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, UnitFact] = field(default_factory=dict)
     contents: Mapping[str, bytes] = field(default_factory=dict, compare=False)
     systemd: bool = True

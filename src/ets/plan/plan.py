@@ -102,6 +102,7 @@ def fingerprint(observed: Observed, owned: Owned) -> str:
         "packages": dict(observed.packages),
         "accounts": {name: sorted(groups) for name, groups in observed.accounts.items()},
         "paths": {path: str(fact) for path, fact in observed.paths.items()},
+        "sources": dict(observed.sources),
         "units": units,
         "systemd": observed.systemd,
         "owned": ownership.dumps(owned).decode(),
