@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 from ets import paths
 from ets.plan.desired import Account, Command, Desired, Directory, File, Probe, Unit
-from ets.services._units import verify
+from ets.services._checks import verify
 from ets.site.model import Problem, Server, Site
 
 NAME = "blocks"

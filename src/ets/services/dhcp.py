@@ -21,8 +21,9 @@ from pathlib import PurePath
 
 from ets import paths
 from ets.plan.desired import Command, Desired, File, Probe, Unit
+from ets.services._checks import piped
 from ets.services._kea import classes, option, written
-from ets.services._units import lasting
+from ets.services._units import LASTING
 from ets.site.model import Problem, Server, Site
 from ets.site.pools import guest_slice
 
@@ -174,19 +175,16 @@ def desired(site: Site, server: Server) -> Desired:
         packages=("kea-dhcp4-server",),
         files=(
             File(str(paths.KEA_CONFIG), content.encode()),
-            File(DROPIN, lasting().encode()),
+            File(DROPIN, LASTING),
         ),
         units=(Unit(UNIT, restart_on=(str(paths.KEA_CONFIG), DROPIN)),),
     )
 
 
 def validators(root: PurePath) -> list[Command]:
-    """Kea's own check. It reads a pipe: AppArmor lets kea-dhcp4 open no file outside /etc/kea."""
-    staged = root / paths.KEA_CONFIG.relative_to("/")
-    script = 'cat -- "$1" | kea-dhcp4 -t /dev/stdin'
-    return [
-        Command(("sh", "-c", script, "kea-dhcp4", str(staged)), "Kea accepts its configuration")
-    ]
+    """Kea's own check."""
+    why = "Kea accepts its configuration"
+    return [piped(root, str(paths.KEA_CONFIG), why, "kea-dhcp4 -t /dev/stdin")]
 
 
 def probes(site: Site, server: Server) -> list[Probe]:

@@ -52,7 +52,8 @@ table inet ets {{
         type filter hook input priority filter; policy drop;
         iifname "lo" accept
         ct state established,related accept
-        meta l4proto ipv6-icmp accept
+        # ICMPv6, whose name would need /etc/protocols
+        meta l4proto 58 accept
         icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} accept
         icmp type echo-request limit rate 200/second burst 500 packets accept
         {ssh}

@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from ets import paths
 from ets.plan.desired import Command, Desired, Directory, File, Probe, Unit
-from ets.services._units import lasting
+from ets.services._units import LASTING
 from ets.site.model import Problem, Server, Site
 
 NAME = "http"
@@ -151,7 +151,7 @@ def desired(site: Site, server: Server) -> Desired:
     return Desired(
         packages=("ipxe", "nginx"),
         directories=(Directory(str(paths.STATE)), Directory(str(paths.BOOT_SCRIPTS))),
-        files=(File(CONFIG, config.encode()), File(DROPIN, lasting().encode())),
+        files=(File(CONFIG, config.encode()), File(DROPIN, LASTING)),
         units=(Unit(UNIT, restart_on=(CONFIG, DROPIN)),),
     )
 

@@ -11,6 +11,7 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import PurePath
 
 from ets.plan.desired import Command, Desired, File, Probe, Unit
+from ets.services._checks import piped
 from ets.site.model import Problem, Server, Site
 
 NAME = "time"
@@ -86,10 +87,8 @@ def desired(site: Site, server: Server) -> Desired:
 
 
 def validators(root: PurePath) -> list[Command]:
-    """chrony's own check. It reads a pipe: AppArmor lets chronyd open few other files."""
-    script = 'cat -- "$1" | chronyd -p -f /dev/stdin'
-    staged = str(root / CONFIG.removeprefix("/"))
-    return [Command(("sh", "-c", script, "chronyd", staged), "chrony accepts its configuration")]
+    """chrony's own check."""
+    return [piped(root, CONFIG, "chrony accepts its configuration", "chronyd -p -f /dev/stdin")]
 
 
 def probes(site: Site, server: Server) -> list[Probe]:
