@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ets.errors import PlanError
@@ -239,6 +239,9 @@ def _units(
 ) -> Iterator[Step]:
     for unit in desired.units:
         there = observed.units.get(unit.name, UnitFact())
+        if there.file_state == "generated" and any(_belongs(path, unit.name) for path in touched):
+            # made from a SysV script so far; with a file of its own it starts out disabled
+            there = replace(there, file_state="disabled")
         todo = [
             *_switch(unit.name, there, unit.enabled),
             *_run_or_stop(unit, there, owned, touched),
