@@ -53,13 +53,13 @@ class Stall:
 
 
 def parse(line: bytes | str) -> Read | None:
-    """One line of a probe, on the station's clock; None for a line that is no whole record (the
+    """One line of a probe (``t`` is when the read began), on the station's clock; None for a line that is no whole record (the
     last one before a station was switched off may be cut)."""
     try:
         record = json.loads(line)
         took = float(record["us"]) / 1e6
         read = Read(
-            start=float(record["t"]) - took,
+            start=float(record["t"]),
             took=took,
             block=int(record["block"]),
             sum=str(record["sum"]),

@@ -14,8 +14,9 @@ from ets.report.promises import Promise
 from ets.report.reads import Window
 from ets.report.timeline import Fault, Moment, Row, Timeline
 
-#: seconds that the probe waits between two reads, generously
-PAUSE = 0.2
+#: seconds without a word from a probe that are no stall yet: it reads ten times a second, but an
+#: emulated processor may be kept waiting
+PAUSE = 0.5
 #: how much later than on a quiet day the first DHCP answer may come, in seconds
 DHCP_LATER = 1.0
 #: while all servers are away, reads must have been out at least so long: otherwise they were not
