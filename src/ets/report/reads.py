@@ -53,8 +53,8 @@ class Stall:
 
 
 def parse(line: bytes | str) -> Read | None:
-    """One line of a probe (``t`` is when the read began), on the station's clock; None for a line that is no whole record (the
-    last one before a station was switched off may be cut)."""
+    """One line of a probe, on the station's clock; ``t`` is when the read began. None for a line
+    that is no whole record: the last one before a station was switched off may be cut."""
     try:
         record = json.loads(line)
         took = float(record["us"]) / 1e6
