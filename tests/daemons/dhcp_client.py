@@ -101,6 +101,12 @@ class Client:
         self._socket.send(bytes(packet))
         return self._collect(number, answers, time.monotonic() + within)
 
+    def shout(self, body: bytes) -> None:
+        """Send anything at all to the DHCP port."""
+        ether = Ether(src="02:ff:ff:ff:ff:ff", dst="ff:ff:ff:ff:ff:ff")
+        packet = ether / IP(src=_NOBODY, dst="255.255.255.255") / UDP(sport=68, dport=67) / body
+        self._socket.send(bytes(packet))
+
     def _collect(self, number: int, wanted: int, end: float) -> list[Answer]:
         found: list[Answer] = []
         while len(found) < wanted and (left := end - time.monotonic()) > 0:
