@@ -117,7 +117,7 @@ def _text(data: bytes, where: str) -> str:
         problem = Problem("the file", "is empty", "", "see examples/one-server.toml")
     else:
         try:
-            text = data.decode("utf-8")
+            text = data.decode("utf-8-sig")  # a byte order mark does no harm
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             value = f"byte 0x{data[error.start]:02x}"
@@ -139,6 +139,8 @@ def _values(text: str, where: str) -> dict[str, Any]:
         found = re.search(r" \(at (.*)\)$", message)
         if found:
             at, message = found[1], message[: found.start()]
+            if at == "end of document":
+                at = f"line {text.rstrip().count(chr(10)) + 1}, at the end of the file"
         problem = Problem(
             at, f"is not TOML: {_plain(message)}", "", "see https://toml.io/en/v1.0.0"
         )

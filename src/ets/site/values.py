@@ -106,7 +106,9 @@ def _mac(value: Any) -> str:
 def _domain(value: Any) -> str:
     allowed = "labels such as school.example, at most 253 characters, without a dot at the end"
     text = _text(value, allowed)
-    if len(text) > 253 or not all(LABEL.fullmatch(label) for label in text.split(".")):
+    labels = text.split(".")
+    # a last label of digits would make it look like an address (RFC 3696, section 2)
+    if len(text) > 253 or labels[-1].isdigit() or not all(map(LABEL.fullmatch, labels)):
         raise _refuse("is not a domain name", allowed)
     return text
 
