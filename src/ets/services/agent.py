@@ -14,6 +14,8 @@ NAME = "agent"
 
 UNIT = "ets-agent.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
+#: the digest of the site file that was applied last: the agent is started again when it changes
+APPLIED = str(paths.ETC / "applied")
 
 # /run/ets outlives a restart of the agent: its socket's directory must not vanish under a reader.
 _UNIT = """\
@@ -26,7 +28,6 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 ExecStart=/usr/bin/ets agent run
-ExecReload=/bin/kill -HUP $MAINPID
 WatchdogSec=10
 TimeoutStartSec=60
 Restart=always
@@ -73,8 +74,8 @@ def desired(site: Site, server: Server) -> Desired:
             Directory(str(paths.RUNTIME), mode=0o700),
             Directory(str(paths.IMAGES)),
         ),
-        files=(File(UNIT_FILE, _UNIT.encode()),),
-        units=(Unit(UNIT, restart_on=(UNIT_FILE,)),),
+        files=(File(UNIT_FILE, _UNIT.encode()), File(APPLIED, f"{site.digest}\n".encode())),
+        units=(Unit(UNIT, restart_on=(APPLIED, UNIT_FILE)),),
     )
 
 

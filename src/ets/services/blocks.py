@@ -83,13 +83,16 @@ SystemCallFilter=@system-service
 WantedBy=multi-user.target
 """
 
-# Every NBD server greets first (NBD protocol, fixed newstyle). The listening socket is systemd's,
-# so a connection alone would not show that nbdkit lives.
+# Every NBD server greets first (NBD protocol, fixed newstyle); option 2 says goodbye. The listening
+# socket is systemd's, so a connection alone would not show that nbdkit lives.
 _PROBE = """\
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), 2) as link:
     link.settimeout(2)
-    sys.exit(link.recv(8) != b"NBDMAGIC")
+    greeting = link.recv(18)
+    link.sendall(b"\\0\\0\\0\\3IHAVEOPT\\0\\0\\0\\2\\0\\0\\0\\0")
+    link.recv(20)
+sys.exit(not greeting.startswith(b"NBDMAGICIHAVEOPT"))
 """
 
 

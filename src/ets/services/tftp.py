@@ -45,14 +45,16 @@ NoNewPrivileges=yes
 WantedBy=multi-user.target
 """
 
-# Reads the first block of a boot program, as firmware would: opcode 1 asks, opcode 3 is data
-# (RFC 1350). A listening socket alone proves nothing for UDP.
+# Reads the first block of a boot program, as firmware would, and hangs up: opcode 1 asks, 3 is
+# data, 5 ends the transfer (RFC 1350). A listening socket alone proves nothing for UDP.
 _PROBE = """\
 import socket, sys
 ask = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 ask.settimeout(2)
 ask.sendto(b"\\0\\1" + sys.argv[2].encode() + b"\\0octet\\0", (sys.argv[1], 69))
-sys.exit(ask.recv(600)[:2] != b"\\0\\3")
+data, sender = ask.recvfrom(600)
+ask.sendto(b"\\0\\5\\0\\0that is all\\0", sender)
+sys.exit(data[:2] != b"\\0\\3")
 """
 
 
