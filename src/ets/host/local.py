@@ -9,12 +9,11 @@ import stat
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from ets.errors import HostError
 from ets.host import atomic, lock
 from ets.host.run import Completed, run
-from ets.host.transport import Entry
+from ets.host.transport import Entry, kind_of
 
 #: as many symbolic links on one path as Linux follows (path_resolution(7))
 LINKS = 40
@@ -181,7 +180,7 @@ class LocalHost:
         target = self.path(path, follow=follow)
         try:
             about = target.stat() if follow else target.lstat()
-            kind = _kind(about.st_mode)
+            kind = kind_of(about.st_mode)
             digest = ""
             if kind == "file":
                 with target.open("rb") as stream:
@@ -216,14 +215,6 @@ class LocalHost:
             raise HostError(
                 f"{self.name} has no {what} {name}", hint="is the package that makes it installed?"
             ) from error
-
-
-def _kind(mode: int) -> Literal["file", "directory", "link", "other"]:
-    if stat.S_ISREG(mode):
-        return "file"
-    if stat.S_ISDIR(mode):
-        return "directory"
-    return "link" if stat.S_ISLNK(mode) else "other"
 
 
 def _name_of(number: int, names: Mapping[str, int]) -> str:

@@ -6,12 +6,15 @@ contract; each kind has a file of its own beside it.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ets.host.run import Completed
+
+Kind = Literal["file", "directory", "link", "other"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,11 +25,20 @@ class Entry:
     it has no name), ``digest`` the sha256 (hex) of a regular file's content, else empty.
     """
 
-    kind: Literal["file", "directory", "link", "other"]
+    kind: Kind
     mode: int
     owner: str
     group: str
     digest: str = ""
+
+
+def kind_of(mode: int) -> Kind:
+    """The kind of what has this ``st_mode`` (inode(7))."""
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "directory"
+    return "link" if stat.S_ISLNK(mode) else "other"
 
 
 class Host(Protocol):
