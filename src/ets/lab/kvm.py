@@ -14,7 +14,8 @@ import os
 import subprocess
 import time
 
-from ets.lab.state import RUN, boot_id
+from ets.lab.state import boot_id
+from ets.lab.tree import cache_directory
 
 TCG = "tcg,thread=multi,tb-size=128"
 
@@ -29,13 +30,13 @@ def accelerator() -> str:
     """
     if os.environ.get("ETS_LAB_ACCEL") == "tcg" or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return TCG
-    remembered = RUN / "kvm.json"
+    remembered = cache_directory() / "kvm.json"
     with contextlib.suppress(OSError, ValueError, KeyError):
         verdict = json.loads(remembered.read_text())
         if verdict["boot"] == boot_id():
             return "kvm" if verdict["works"] else TCG
     works = trustworthy(boot_time(TCG), boot_time("kvm"))
-    RUN.mkdir(parents=True, exist_ok=True)
+    remembered.parent.mkdir(parents=True, exist_ok=True)
     remembered.write_text(json.dumps({"boot": boot_id(), "works": works}))
     return "kvm" if works else TCG
 

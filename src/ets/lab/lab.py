@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,7 @@ class Lab:
         self.site: Site = load.parse(Path(state.site).read_bytes(), state.site)
         self.topology = Topology(state.name, self.site)
         self.events = events
+        self._bookkeeping = threading.Lock()
         group = lab_group(state.name)
         layers = [Path(layer) for layer in state.layers]
         self.servers = {
@@ -136,10 +138,11 @@ class Lab:
         known = {station.name: station.mac for station in self.site.stations}
         if name in known:
             options.setdefault("mac", known[name])
-        station = self._station(name, StationOptions(**options))
-        self.state.stations[name] = station.options.record()
-        self.state.save()
-        self.stations[name] = station
+        with self._bookkeeping:
+            station = self._station(name, StationOptions(**options))
+            self.state.stations[name] = station.options.record()
+            self.state.save()
+            self.stations[name] = station
         station.start()
         return station
 
@@ -206,15 +209,24 @@ class Lab:
                 server.apply(self.events)
             self.events(Event(server.name, "up", 1.0))
 
-        each(start, self.servers.values())
+        each(start, self.servers.values(), lab_group(self.state.name).kill)
 
 
-def each(act: Callable[[T], object], things: Iterable[T]) -> None:
-    """``act`` on all ``things`` at the same time; raises the first error when all have ended."""
+def each(
+    act: Callable[[T], object], things: Iterable[T], abandon: Callable[[], object] = lambda: None
+) -> None:
+    """``act`` on all ``things`` at the same time; raises the first error when all have ended.
+
+    ``abandon`` is called at the first error, or Ctrl-C: it makes the others end soon.
+    """
     things = list(things)
     with ThreadPoolExecutor(max_workers=max(1, len(things))) as pool:
-        for future in [pool.submit(act, thing) for thing in things]:
-            future.result()
+        try:
+            for future in [pool.submit(act, thing) for thing in things]:
+                future.result()
+        except BaseException:
+            abandon()
+            raise
 
 
 def packages_of(site: Site) -> tuple[str, ...]:

@@ -95,6 +95,11 @@ class LabStation:
         return self.directory / "console.log"
 
     @property
+    def line(self) -> Path:
+        """Its serial line, a socket for one at a time (``ets.lab.console``)."""
+        return self.directory / "line"
+
+    @property
     def running(self) -> bool:
         """True while the machine is on."""
         return bool(self._cgroup.pids())
@@ -214,6 +219,8 @@ def command(name: str, options: StationOptions, tap: str, directory: Path, accel
     card = f"{NICS[options.nic]},netdev=n0,mac={options.mac},bootindex=1"
     if options.firmware == "uefi" and not options.rom:
         card += ",romfile="
+    line = f"socket,id=console,path={directory}/line,server=on,wait=off"
+    line += f",logfile={directory}/console.log"
     argv = [
         "qemu-system-x86_64", "-name", f"{name},process={name}", "-nodefaults", "-no-user-config",
         "-machine", "q35,graphics=off", "-accel", accel, "-smp", "1",
@@ -221,7 +228,7 @@ def command(name: str, options: StationOptions, tap: str, directory: Path, accel
         "-display", "none", "-vga", "none", "-rtc", "base=utc,clock=host",
         "-boot", "order=n,reboot-timeout=3000",
         "-netdev", f"tap,id=n0,ifname={tap},script=no,downscript=no,vhost=off", "-device", card,
-        "-chardev", f"file,id=console,path={directory}/console.log",
+        "-chardev", line,
         "-serial", "chardev:console",
         "-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
         "-chardev", f"file,id=event,path={directory}/event.jsonl",

@@ -212,9 +212,9 @@ class Topology:
                         f'iifname "{mine}" oifname "{theirs}" drop',
                         f'iifname "{theirs}" oifname "{mine}" drop',
                     ]
-        table = self._partition(server)
         chain = "type filter hook forward priority 0; policy accept;"
-        text = f"table bridge {table} {{ chain forward {{ {chain}\n" + "\n".join(rules) + "\n} }\n"
+        lines = [f"table bridge {self._partition(server)} {{", "chain forward {", chain]
+        text = "\n".join([*lines, *rules, "}", "}", ""])
         self.net.run(["nft", "-f", "-"], stdin=text.encode())
 
     def join(self, server: Server) -> None:

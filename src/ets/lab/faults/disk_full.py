@@ -16,7 +16,7 @@ _SMALL = "/run/ets-lab-full"
 # own see it too, as systemd makes mounts propagate to them.
 _FILL = f"""
 set -e
-mkdir -p {_SMALL}
+mkdir -p {_SMALL} {paths.STATE}
 mount -t tmpfs -o size=128k tmpfs {_SMALL}
 mkdir {_SMALL}/upper {_SMALL}/work
 mount -t overlay overlay -o lowerdir={paths.STATE},upperdir={_SMALL}/upper,workdir={_SMALL}/work \
