@@ -108,9 +108,8 @@ def test_servers_differ_in_the_listed_lines_alone(example: str) -> None:
 
 def test_another_station_changes_kea_s_file_alone(tmp_path: Path) -> None:
     text = (EXAMPLES / "pair.toml").read_text()
-    more = text.replace(
-        "\n[images.", '\n[[stations.known]]\nmac = "52:54:00:77:00:06"\n[images.', 1
-    )
+    added = '\n[[stations.known]]\nmac = "52:54:00:77:00:06"\nname = "ws06"\n'
+    more = text.replace("\n[images.", f"{added}\n[images.", 1)
     (tmp_path / "site.toml").write_text(more)
     site = replace(read(tmp_path / "site.toml"), digest="the site file's digest")
     assert len(site.stations) == len(read(EXAMPLES / "pair.toml").stations) + 1
