@@ -61,7 +61,7 @@ class Agent:
         names = [server.name for server in place.site.servers]
         self.state = State(place.tree.runtime, place.me.name, names, clock=self.wall)
         self.heartbeats = Heartbeats(
-            place, self.state.start, news=self._news, monotonic=self.monotonic
+            place, self.state.start, news=self._news, monotonic=self.monotonic, wall=self.wall
         )
         self.peers = Peers(
             place,
@@ -118,8 +118,12 @@ class Agent:
         return str(station.address) if station else self.dhcp.address_of_guest(mac)
 
     def _news(self) -> News:
-        published = self.images.published_here()
-        return News(self.state.version, fingerprint(published), self.load(), self.wall())
+        condition = {
+            "published": self.images.published_here(),
+            "images": self.images.condition(),
+            "services": [[health.name, health.well] for health in self.supervisor.health],
+        }
+        return News(self.state.version, fingerprint(condition), self.load())
 
     def _heard_news(self, changed: tuple[str, ...]) -> None:
         log.info("records", changed=sorted(changed))

@@ -38,9 +38,8 @@ class News:
     """What goes into the next heartbeat beside the sender's name."""
 
     records: str
-    published: str
+    condition: str
     load: float
-    wall: float
 
 
 @dataclass(slots=True)
@@ -62,12 +61,14 @@ class Heartbeats:
         *,
         news: Callable[[], News],
         monotonic: Callable[[], float],
+        wall: Callable[[], float],
     ) -> None:
         self._place = place
         self._start = start
         self._counter = 0
         self._news = news
         self._monotonic = monotonic
+        self._wall = wall
         self._gate = Gate([peer.name for peer in place.peers])
         self._sockets: dict[Link, socket.socket] = {}
         self._since = monotonic()
@@ -109,9 +110,9 @@ class Heartbeats:
                 counter=self._counter,
                 site=self._place.site.digest,
                 records=news.records,
-                published=news.published,
+                condition=news.condition,
                 load=round(news.load, 2),
-                wall=round(news.wall, 3),
+                wall=round(self._wall(), 3),
             )
             datagram = encode(beat, self._place.secret)
             for peer in self._place.peers:
@@ -163,7 +164,7 @@ class Heartbeats:
         now = self._monotonic()
         with contextlib.suppress(KeyError):
             self._at[beat.server][link] = now
-            self.last[beat.server] = Heard(beat, now, beat.wall - self._news().wall)
+            self.last[beat.server] = Heard(beat, now, beat.wall - self._wall())
 
 
 def bind_udp(address: str, port: int) -> socket.socket:

@@ -162,7 +162,7 @@ class Images:
     def _sources(self) -> list[Source]:
         """The peers that are not lost."""
         peers = [peer for peer in self._place.peers if self._alive(peer.name)]
-        return [PeerSource(self._peers.url(peer) + "/v1", self._tls, stall=10.0) for peer in peers]
+        return [PeerSource(self._peers.url(peer), self._tls, stall=10.0) for peer in peers]
 
     def _have(self, wanted: Publication, sources: list[Source]) -> None:
         if wanted.digest in self.store.digests():

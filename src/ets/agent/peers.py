@@ -1,7 +1,7 @@
 """Exchanges runtime records with the peers, and fetches images from them, over mutual TLS.
 
-An agent pulls: when a peer's heartbeat carries another fingerprint than ours, and every
-``REFRESH`` seconds in any case. Nothing is pushed, so a peer that hangs costs one waiting task.
+An agent pulls: when a peer's heartbeat carries a fingerprint that is news, and every ``REFRESH``
+seconds in any case. Nothing is pushed, so a peer that hangs costs one waiting task.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ets.site.model import Server
 log = structlog.get_logger("ets.agent.peers")
 
 STEP = 0.2
-REFRESH = 5.0
+REFRESH = 15.0
 #: seconds between two pulls for the same reason
 SOON = 0.5
 #: an answer is no fresher than this many seconds
-FRESH = 3 * REFRESH
+FRESH = 2 * REFRESH
 MAX_ANSWER = 16_000_000
 TIMES = httpx.Timeout(3.0, connect=1.5)
 
@@ -41,6 +41,7 @@ class Known:
 
     pulled: float | None = None
     version: str = ""
+    condition: str = ""
     tried: float = -1e9
     trouble: str = "not asked yet"
     #: what it said of itself: services, images, alarms
@@ -85,12 +86,15 @@ class Peers:
         known, now = self.known[peer.name], self._monotonic()
         heard = self._heartbeats.last.get(peer.name)
         told = heard.beat.records if heard is not None else ""
+        condition = heard.beat.condition if heard is not None else ""
         different = told not in ("", self._state.version, known.version)
-        if now - known.tried < (SOON if different else REFRESH):
+        changed = condition != known.condition
+        if now - known.tried < (SOON if different or changed else REFRESH):
             return
         known.tried = now
         try:
             await self._pull(peer, known)
+            known.condition = condition
         except AgentError as error:
             if known.trouble != error.message:
                 log.warning("peer", peer=peer.name, trouble=error.message)

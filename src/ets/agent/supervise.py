@@ -14,8 +14,9 @@ from ets.agent.place import Place
 from ets.plan.desired import Probe
 
 EVERY = 5.0
-#: programs cost more than connections: units and command probes are asked less often
-SELDOM = 3
+#: programs cost more than connections: units are asked for every so many rounds, and so are the
+#: probes that are programs while they fail; while they are well, much less often
+SELDOM, RARELY = 3, 12
 DEADLINE = 3.0
 
 
@@ -42,29 +43,28 @@ class Supervisor:
 
     async def step(self) -> None:
         """Ask all services once."""
-        seldom = self._round % SELDOM == 0
-        self._round += 1
+        number, self._round = self._round, self._round + 1
         site, me = self._place.site, self._place.me
         found = []
-        if seldom:
+        if number % SELDOM == 0:
             units = [unit.name for unit in services.desired(site, me).units if unit.active]
             self._units = await _unit_states(units)
         for service in services.of(site, me):
-            wrong = []
-            for probe in service.probes(site, me):
-                key = (service.NAME, probe.name)
-                if probe.kind != "command":
-                    wrong.append(await ask(probe))
-                elif seldom or key not in self._commands:
-                    self._commands[key] = await ask(probe)
-                    wrong.append(self._commands[key])
-                else:
-                    wrong.append(self._commands[key])
+            wrong = [await self._once(service.NAME, p, number) for p in service.probes(site, me)]
             names = {unit.name for unit in service.desired(site, me).units}
             wrong += [f"{n} is {s}" for n, s in self._units.items() if n in names and s != "active"]
             detail = "; ".join(text for text in wrong if text)
             found.append(Health(service.NAME, not detail, detail, time.time()))
         self.health = tuple(found)
+
+    async def _once(self, service: str, probe: Probe, number: int) -> str:
+        """What is wrong with one probe: asked now, or as it was when it is not its turn."""
+        if probe.kind != "command":
+            return await ask(probe)
+        last = self._commands.get((service, probe.name))
+        if last is None or number % (SELDOM if last else RARELY) == 0:
+            last = self._commands[service, probe.name] = await ask(probe)
+        return last
 
 
 async def ask(probe: Probe) -> str:
@@ -82,7 +82,8 @@ async def ask(probe: Probe) -> str:
 async def _ask(probe: Probe) -> str:
     if probe.kind == "command":
         status, output = await run(probe.argv)
-        return "" if status == 0 else f"{probe.name}: status {status}: {output.strip()[-200:]}"
+        said = output.strip().splitlines() or ["no word"]
+        return "" if status == 0 else f"{probe.name}: status {status}: {said[-1][-200:]}"
     if probe.kind == "unix":
         _, writer = await asyncio.open_unix_connection(probe.path)
         return await _end(writer)

@@ -32,8 +32,9 @@ _LIMIT = 2**62
 class Heartbeat:
     """``server`` on ``link`` is alive.
 
-    ``site`` is the digest of its site file, ``records`` and ``published`` are fingerprints of its
-    runtime records and of its published images, ``load`` its load average over a minute, ``wall``
+    ``site`` is the digest of its site file, ``records`` and ``condition`` are fingerprints of its
+    runtime records and of what else it has to say (its published images, whether its services
+    are well), ``load`` its load average over a minute, ``wall``
     its clock in seconds since 1970.
     """
 
@@ -43,7 +44,7 @@ class Heartbeat:
     counter: int
     site: str
     records: str
-    published: str
+    condition: str
     load: float
     wall: float
 
@@ -78,7 +79,7 @@ def decode(datagram: bytes, secret: bytes) -> Heartbeat:
 
 
 def _parse(content: dict[str, object]) -> Heartbeat:
-    texts = {name: content.get(name) for name in ("server", "link", "site", "records", "published")}
+    texts = {name: content.get(name) for name in ("server", "link", "site", "records", "condition")}
     counts = {name: content.get(name) for name in ("start", "counter")}
     amounts = {name: content.get(name) for name in ("load", "wall")}
     good = (
