@@ -18,7 +18,8 @@ from ipaddress import IPv4Address
 BIOS_FILE = "undionly.kpxe"
 X64_FILE = "snponly.efi"
 ARM64_FILE = "ipxe-arm64.efi"
-_WIDTH = 96
+#: wide enough for a station with the longest name
+_WIDTH = 160
 
 
 @dataclass(frozen=True, slots=True)
