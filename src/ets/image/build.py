@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from ets.errors import EtsError, ImageError
+from ets.errors import CommandFailed, EtsError, ImageError
 from ets.image import verity
 from ets.image.furnish import furnish, make_initrd
 from ets.image.manifest import INITRD, KERNEL, PACKAGES, ROOT, Entry, Manifest
@@ -79,7 +79,7 @@ def build(
             (out / "manifest.json").write_bytes(manifest.encode())
             events(Event(what, "putting it into the store"))
             store.admit(out, manifest.digest, trusted=True)
-    except OSError as error:
+    except (OSError, CommandFailed) as error:
         raise _explain(error, what) from error
     events(Event(what, f"done: {manifest.digest[:12]}", 1.0))
     return manifest.digest
@@ -166,8 +166,10 @@ def _pack(
     )  # fmt: skip
 
 
-def _explain(error: OSError, what: str) -> EtsError:
-    if error.errno == errno.ENOSPC:
+def _explain(error: OSError | CommandFailed, what: str) -> EtsError:
+    # Programs that we start meet the full disk too, and only say so in words.
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    if full or os.strerror(errno.ENOSPC) in str(error):
         return ImageError(
             f"the disk is full: {what} was not built, and what was made so far is removed",
             hint="make room ('ets image prune' removes images that nobody uses) and build again",
