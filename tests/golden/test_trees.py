@@ -38,11 +38,10 @@ MAY_DIFFER = {
         (
             r' +"interfaces": \["eth\d+/[0-9.]+"\],',
             r' +"boot-file-name": "http://\S+",?',
-            r' +"data": "http://\S+",',
+            r' +\{"name": "boot-file-name", "data": "http://\S+", "always-send": true\}',
             r' +"(next-server|server-hostname)": "[0-9.]+",',
             r' +\{"name": "ntp-servers", "data": "[0-9., ]+"\}',
-            r' +"data": "[0-9., ]+"',
-            r' +"pools": \[\{"pool": "[0-9.]+ - [0-9.]+"\}\],',
+            r' +\{"pool": "[0-9.]+ - [0-9.]+"\}',
         )
     ),
     "etc/nftables.conf": r' +iifname "\w+" ip saddr \{ [0-9., ]+ \} (udp|tcp) dport \d+ accept',

@@ -91,10 +91,14 @@ def _class(firmware: _Firmware, address: IPv4Address) -> dict[str, object]:
 
 
 def written(value: object, indent: str = "") -> str:
-    """``value`` as JSON that a person can read and compare: what fits stands on one line, so that
-    a station is one line."""
+    """``value`` as JSON that a person can read and compare: a station is one line, whatever holds
+    more than plain values is opened."""
     line = json.dumps(value)
-    if len(indent) + len(line) <= _WIDTH or not isinstance(value, dict | list) or not value:
+    if not isinstance(value, dict | list) or not value:
+        return line
+    items = value.values() if isinstance(value, dict) else value
+    plain = not any(isinstance(item, dict | list) for item in items)
+    if plain and len(indent) + len(line) <= _WIDTH:
         return line
     deeper = indent + "  "
     if isinstance(value, dict):
