@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -24,6 +25,12 @@ _CLONE_NEWNET = 0x40000000
 _HOLD = ["setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child", "--pid"]
 
 
+def children(pid: int) -> list[int]:
+    """The processes that ``pid`` has started, as numbered here."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
 class Space:
     """Namespaces (network, mounts, processes) held by a sleeping process."""
 
@@ -36,12 +43,9 @@ class Space:
         )  # fmt: skip
         if self._holder.stdout is None or self._holder.stdout.readline() != b"up\n":
             raise RuntimeError("unshare did not come up")
+        # the first process inside, as numbered outside; nothing inside outlives it
+        (self.pid,) = children(self._holder.pid)
         self._children: list[subprocess.Popen[bytes]] = []
-
-    @property
-    def pid(self) -> int:
-        """A process inside, as seen from here."""
-        return self._holder.pid
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """``argv`` so that it runs inside."""
@@ -85,7 +89,8 @@ class Space:
 
     def close(self) -> None:
         """End everything inside."""
-        for child in [*self._children, self._holder]:
+        os.kill(self.pid, signal.SIGKILL)
+        for child in self._children:
             child.kill()
         for child in [*self._children, self._holder]:
             child.wait(10)
@@ -110,6 +115,17 @@ class Machine(Space):
         self.run("mount", "-t", "proc", "proc", f"{self.root}/proc")
         self.run("mount", "--rbind", "/dev", f"{self.root}/dev")
         self.run("mount", "-t", "tmpfs", "tmpfs", f"{self.root}/run")
+
+    def enter(self, argv: Sequence[str]) -> list[str]:
+        """``argv`` so that it runs inside, also as a process of it: daemons leave workers behind,
+        which end with the machine's first process only if they are numbered there."""
+        return ["nsenter", "--target", str(self.pid), "--net", "--mount", "--pid", "--", *argv]
+
+    def stop(self, daemon: subprocess.Popen[bytes]) -> None:
+        """Kill one daemon that was started here."""
+        for pid in children(daemon.pid):
+            os.kill(pid, signal.SIGKILL)
+        daemon.wait(10)
 
     def inside(self, *argv: str, check: bool = True, stdin: bytes = b"") -> Completed:
         """Run ``argv`` in the tree."""
@@ -159,10 +175,10 @@ class Box:
 
     def wire(self, machine: Machine, port: str, interface: str, address: str) -> None:
         """Another network card for ``machine``, at the switch's port of that name."""
-        machine.run(
-            "ip", "link", "add", interface, "type", "veth",
-            "peer", "name", port, "netns", str(self.client.pid),
-        )  # fmt: skip
+        # not as a process of the machine, where the client's number means nothing
+        argv = ["ip", "link", "add", interface, "type", "veth"]
+        argv += ["peer", "name", port, "netns", str(self.client.pid)]
+        run(Space.enter(machine, argv))
         machine.run("ip", "address", "add", address, "dev", interface)
         machine.run("ip", "link", "set", interface, "up")
         self.client.run("ip", "link", "set", port, "master", "switch", "up")
