@@ -57,7 +57,7 @@ STEPS = (KILL, POWER_OFF, CABLE, HANG, SLOW, CORRUPT, PARTITION, AWAY)
 #: name, firmware and network card of the stations that are there from the beginning …
 STATIONS = (
     ("ws01", "bios", "virtio"),
-    ("ws02", "bios", "e1000"),
+    ("ws02", "bios", "virtio"),
     ("ws03", "bios", "virtio"),
     ("ws04", "uefi", "virtio"),
 )

@@ -14,8 +14,8 @@ from typing import Self
 from ets.cluster.placement import order
 from ets.errors import DeadlinePassed
 from ets.host.deadline import Deadline, wait_for
-from ets.host.run import run
-from ets.lab.dhcpload import Load, Outcome
+from ets.lab.dhcpload import Outcome
+from ets.lab.drills.dhcp import clients
 from ets.lab.drills.watch import BlockCounters, ProbeLog, Repeat
 from ets.lab.lab import Lab
 from ets.lab.station import LabStation
@@ -25,9 +25,6 @@ from ets.report.timeline import Fault, Moment, Row, Served, served_windows
 from ets.site.model import Server, Station
 
 Say = Callable[[str], None]
-
-#: the port of a DHCP load on the stations' bridge: the bridge's end, and the load's
-_LOAD = ("load-port", "load0")
 
 
 @dataclass
@@ -219,27 +216,18 @@ class FirstReturn:
 
 
 class GuestLoad:
-    """A DHCP load that runs in a thread of its own, as a context, through a cable of its own."""
+    """A DHCP load that runs in a thread of its own, as a context."""
 
     def __init__(self, lab: Lab, count: int, series: int, over: float) -> None:
-        macs = [f"52:54:00:9d:{series:02x}:{index:02x}" for index in range(count)]
-        self._net = lab.topology.net
-        self._load = Load(macs, _LOAD[1], netns=self._net.name, seed=series)
-        self._over = over
+        self._macs = [f"52:54:00:9d:{series:02x}:{index:02x}" for index in range(count)]
+        self._lab, self._series, self._over = lab, series, over
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._failed: list[Exception] = []
+        self._exit = ExitStack()
 
     def __enter__(self) -> Self:
-        port, inside = _LOAD
-        self._net.batch(
-            [
-                f"link add {port} type veth peer name {inside}",
-                f"link set {port} master br-stations up",
-                f"link set {inside} up",
-            ]
-        )
-        self._load.__enter__()
+        self._load = self._exit.enter_context(clients(self._lab, self._macs, self._series))
         self._load.schedule("boot", over=self._over)
         self._thread.start()
         return self
@@ -254,7 +242,7 @@ class GuestLoad:
     def finish(self, deadline: float) -> Outcome:
         """Give those who still wait ``deadline`` seconds; what came of it all."""
         end = Deadline(deadline)
-        while not end.passed and not self._load.served:
+        while not end.passed and not self._load.served and not self._failed:
             time.sleep(0.05)
         self._stop.set()
         self._thread.join(5)
@@ -270,5 +258,4 @@ class GuestLoad:
     ) -> None:
         self._stop.set()
         self._thread.join(5)
-        self._load.__exit__()
-        run(["ip", "-netns", self._net.name, "link", "delete", _LOAD[0]], check=False)
+        self._exit.__exit__(kind, error, trace)
