@@ -39,6 +39,9 @@ def command(plan_file: str | None, site: str, server: str | None, yes: bool) -> 
     if not yes:
         click.confirm("apply it?", abort=True)
     receipt = apply(plan, host, events=lambda event: _show(event, console))
+    if not receipt.steps:
+        console.print(f"{plan.server}: nothing to do, it is as this plan wants it")
+        return
     for note in receipt.notes:
         console.print(Text(note), soft_wrap=True)
     done = f"applied {len(receipt.steps)} steps; receipt: {receipt.path}"

@@ -40,7 +40,7 @@ from ets.plan.journal import (
     write_receipt,
 )
 from ets.plan.observed import PathFact, UnitFact
-from ets.plan.owned import Owned, OwnedPath, OwnedUnit
+from ets.plan.owned import OwnedPath, OwnedUnit
 from ets.plan.plan import Plan, fingerprint
 
 LOCK = str(paths.RUN / "apply.lock")
@@ -78,20 +78,23 @@ def apply(plan: Plan, host: Host, *, events: Events = ignore, clock: Clock = now
 
 
 class _Apply:
-    """One apply under the lock. ``owned`` is always what the record on the server says."""
+    """One apply under the lock. ``owned`` is what the record on the server should say, ``saved``
+    what it says: once files are being swapped, a record that cannot be written (a full disk) stops
+    nothing, for the one before it knows of at least as much that is left to do."""
 
     def __init__(self, plan: Plan, host: Host, events: Events, clock: Clock) -> None:
         self.plan = plan
         self.host = host
         self.events = events
         self.clock = clock
-        self.owned = read_owned(host)
+        self.owned = self.saved = read_owned(host)
         self.resumed = self.owned.plan
         self.observed = observe(host, plan.desired, self.owned)
         self.steps = self._fresh_steps()
         self.index = 0
         self.failures: list[str] = []
         self.notes: list[str] = []
+        self.swapping = False
         self.journal = Journal(host, plan, clock)
 
     def go(self) -> Receipt:
@@ -112,7 +115,7 @@ class _Apply:
             self.journal.note("refused", error=error.message)
             self._withdraw()
             raise
-        self.journal.lenient = True
+        self.swapping = self.journal.lenient = True
         try:
             self._swap()
             self._settle_units()
@@ -135,6 +138,8 @@ class _Apply:
         if fingerprint(self.observed, self.owned) == plan.fingerprint:
             return self._possible(plan.steps)
         left = diff.steps(plan.desired, self.observed, self.owned)
+        if not left:
+            return ()  # it was applied before
         if self.owned.plan == plan.id and self._is_rest_of(left):
             return self._possible(left)
         raise PlanError(
@@ -204,6 +209,8 @@ class _Apply:
         before = self._own_before(taken)
         swap.back_up(self.host, before)
         swap.prepare(self.host, new)
+        # makes room for what is written from here on, where the disk is nearly full
+        act.remove_tree(self.host, swap.staged(self.plan.id))
         verbs = {"start": "restart", "restart": "restart", "reload": "reload"}
         due = {s.target: verbs[s.verb] for s in self._of("unit") if s.verb in verbs}
         owned_paths = {path: OwnedPath("file", fact) for path, fact in before.items()}
@@ -279,7 +286,7 @@ class _Apply:
         desired = self.plan.desired
         kept = {path for path, _item in swap.items(desired)}
         units = {unit.name for unit in desired.units}
-        act.remove_tree(self.host, swap.staged(self.plan.id))
+        self.swapping = False
         self._record(
             paths={path: item for path, item in self.owned.paths.items() if path in kept},
             units={name: unit for name, unit in self._owned_units().items() if name in units},
@@ -327,10 +334,15 @@ class _Apply:
 
     def _record(self, **changes: object) -> None:
         """Change the record of what is owned, on the disk first."""
-        owned: Owned = replace(self.owned, **changes)  # type: ignore[arg-type]
-        if owned != self.owned:
-            write_owned(self.host, owned)
-            self.owned = owned
+        self.owned = replace(self.owned, **changes)  # type: ignore[arg-type]
+        if self.owned == self.saved:
+            return
+        try:
+            write_owned(self.host, self.owned)
+            self.saved = self.owned
+        except HostError:
+            if not self.swapping:
+                raise
 
     def _do(self, step: Step, deed: Callable[[], object]) -> None:
         """One step, journalled before and after."""

@@ -83,10 +83,8 @@ def steps(desired: Desired, observed: Observed, owned: Owned) -> tuple[Step, ...
         if step.kind == "file" and step.verb not in ("own", "forget")
     )
     units = [*_units(desired, observed, owned, touched)]
-    leaving = [step for step in units if step.verb in ("stop", "disable")]
-    coming = sorted(
-        (step for step in units if step.verb not in ("stop", "disable")), key=_unit_order
-    )
+    leaving = [step for verb in ("stop", "disable") for step in units if step.verb == verb]
+    coming = sorted((step for step in units if step not in leaving), key=_unit_order)
     bookkeeping = ("own", "forget")
     everything = [
         *_packages(desired, observed),
@@ -294,7 +292,9 @@ def _released_unit(
         yield Step("unit", "stop", name, there.active_state, "inactive", why)
     yield from _switch(name, there, was.enabled and there.load == "loaded", why)
     own = any(_belongs(path, name) for path in touched)
-    if there.active and was.active and (due or own or touched.intersection(was.restart_on)):
+    if was.active and not there.active and there.load == "loaded":
+        yield Step("unit", "start", name, there.active_state, "active", why)
+    elif there.active and was.active and (due or own or touched.intersection(was.restart_on)):
         yield Step("unit", "restart", name, there.active_state, "active", why)
 
 
