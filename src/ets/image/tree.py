@@ -103,7 +103,7 @@ def _debootstrap(recipe: Recipe, bench: Workbench, what: str, events: Events) ->
         argv.insert(-4, "--dpkgopt=path-exclude=/usr/share/locale/*")
     progress = _DpkgProgress(what, events)
     events(Event(what, "installing Debian", 0.0))
-    environment = {**ENVIRONMENT, "SOURCE_DATE_EPOCH": "0", "PATH": os.environ["PATH"]}
+    environment = {**ENVIRONMENT, "SOURCE_DATE_EPOCH": "0"}
     try:
         bench.follow(argv, progress.feed, environment)
     except CommandFailed as error:
