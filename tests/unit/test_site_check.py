@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ets.cluster.bootscript import BootImage, Source, command_line, guest_name
 from ets.site.load import SiteError, parse
 
 PAIR = Path(__file__).with_name("site_pair.toml").read_text()
@@ -79,6 +80,7 @@ ROWS = [
     ('name = "beta"', 'name = "ws01"', "stations.known[0].name", "is also the name of a server"),
     ('name = "beta"', 'name = "localhost"', "servers[1].name", "is also the name of every host"),
     ('name = "beta"', 'name = "12"', "servers[1].name", "is a number"),
+    ('name = "beta"', 'name = "guest-525400770009"', "servers[1].name", "that guests are given"),
     ('name = "beta"', 'name = "-beta"', "servers[1].name", "is not a name"),
     ('name = "beta"', f'name = "{"b" * 64}"', "servers[1].name", "is not a name"),
     ('name = "beta"', 'name = "be_ta"', "servers[1].name", "is not a name"),
@@ -115,6 +117,7 @@ ROWS = [
     ('"console=ttyS0,115200"', '"a||shell"', "stations.kernel_args[0]", "not one kernel"),
     ('"console=ttyS0,115200"', '"ets.root=00"', "stations.kernel_args[0]", "is set by ETS"),
     ('"console=ttyS0,115200"', '"init=/bin/sh"', "stations.kernel_args[0]", "is set by ETS"),
+    ('"console=ttyS0,115200"', f'"a={"b" * 400}", ' * 5, "stations.kernel_args", "are too long"),
     # images
     ('image = "console"', 'image = "consle"', "stations.image", "did you mean console?"),
     ("[images.console]", "[images.desktop]\n[images.console]", "images.desktop", "no station uses"),
@@ -247,6 +250,38 @@ def test_a_stations_own_address_may_lie_in_the_known_range() -> None:
     assert str(site.stations[0].address) == "10.77.1.170"
     # where ws02's hash points; ws02 has moved to another one
     assert len({station.address for station in site.stations}) == 5
+
+
+def test_the_longest_command_line_that_is_allowed_fits_the_kernel() -> None:
+    """As the boot script has it, with everything that iPXE fills in at its longest."""
+    more = "".join(
+        f'[[servers]]\nname = "s{n}"\nlan = "192.168.77.{n}"\nstations = "10.177.0.{n}"\n'
+        for n in range(100, 130)
+    )
+    text = (PAIR + more).replace("10.77.", "10.177.").replace(WS01, f'name = "{"w" * 63}"')
+    room = 2047 - 420 - 16 * 32
+    arguments = ", ".join(f'"{"a" * length}"' for length in (400, 400, room - 803))
+    site = parse(text.replace('"console=ttyS0,115200"', arguments).encode())
+    image = BootImage("console", "d" * 64, "e" * 64, 2**40, seal=True)
+    line = command_line(
+        [Source(server.name, server.stations) for server in site.servers],
+        image,
+        mac=site.stations[0].mac,
+        name=site.stations[0].name,
+        extra=site.defaults.kernel_args,
+    )
+    for setting in ("ip", "gateway", "netmask"):
+        line = line.replace(f"${{netX/{setting}}}", "255.255.255.255")
+    assert "$" not in line
+    assert 1900 < len(line) <= 2047
+    longer = text.replace('"console=ttyS0,115200"', arguments + ', "b"')
+    assert any("are too long together" in said for said in problems(longer))
+
+
+def test_no_host_has_a_guests_name() -> None:
+    guest = guest_name("52:54:00:77:00:09")
+    said = problems(PAIR.replace(WS01, f'name = "{guest}"'))
+    assert any("guests are given" in line for line in said)
 
 
 def test_no_two_servers_is_no_mistake() -> None:

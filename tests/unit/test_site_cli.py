@@ -41,6 +41,17 @@ def test_a_site_that_is_well() -> None:
     assert len(done.stdout.splitlines()) <= 24
 
 
+def test_the_readme_shows_what_is_printed() -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    start = readme.index("    $ ets check examples/pair.toml\n")
+    shown = readme[start : readme.index("    …\n", start)].splitlines()[1:]
+    printed = {line.strip() for line in ets("check", EXAMPLES / "pair.toml").stdout.splitlines()}
+    told = [line.strip().removeprefix("examples/") for line in shown]
+    assert len(told) == 5
+    for line in told:
+        assert any(other.endswith(line) for other in printed), line
+
+
 def test_a_site_that_is_well_as_json() -> None:
     done = ets("check", "--json", EXAMPLES / "campus.toml")
     assert done.returncode == 0

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import TypeVar
 
-from ets.site.check import networks
+from ets.site.addresses import networks
 from ets.site.model import (
     ROLES,
     Image,
