@@ -119,3 +119,8 @@ def test_samples_of_bytes_become_windows_of_the_serving_server() -> None:
         Served("alpha", Window(0.0, 2.0)),
         Served("beta", Window(3.0, 4.0)),
     )
+
+
+def test_a_drill_that_broke_off_before_any_fault_has_a_picture() -> None:
+    broken = Timeline(Window(0, 0), ("alpha",), (Row("ws01"),))
+    assert ET.fromstring(render(broken)).tag == "svg"  # noqa: S314

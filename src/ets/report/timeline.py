@@ -85,7 +85,7 @@ def longest_per_fault(
     """For each fault the slowest read of this station from its beginning to the next fault's
     (or ``until``); None where no read was out."""
     ordered = sorted(faults, key=lambda fault: fault.window.start)
-    ends = [fault.window.start for fault in ordered[1:]] + [until]
+    ends = [*(fault.window.start for fault in ordered[1:]), until][: len(ordered)]
     found: list[tuple[Fault, Read | None]] = []
     for fault, end in zip(ordered, ends, strict=True):
         inside = [r for r in row.reads if r.start <= end and r.end >= fault.window.start]

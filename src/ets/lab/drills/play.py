@@ -17,7 +17,7 @@ from ets.lab.drills.watch import Repeat
 from ets.site.model import Server
 
 #: seconds; under TCG, with both processors shared by four stations
-BOOT = 300.0
+BOOT = 600.0
 #: to be connected again after a server came back
 AGAIN = 30.0
 #: requests are certainly under way when a server is killed after having stood still so long
