@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,51 @@ def whole(start: Path) -> tuple[Any, int]:
     return outcome(machine), len(changes)
 
 
-def calls(total: int) -> Iterable[int]:
-    return range(1, total + 1)
+Resume = Callable[[Machine, Plan, tuple[Any, int], Any], None]
+
+
+def with_a_new_plan(machine: Machine, _plan: Plan, whole: Any, _first: Any) -> None:
+    apply(plan_for(machine, SECOND, validate=VALIDATED), machine)
+    assert outcome(machine) == whole
+    assert plan_for(machine, SECOND).empty
+
+
+def with_the_same_plan(machine: Machine, plan: Plan, whole: Any, _first: Any) -> None:
+    apply(plans.loads(plans.dumps(plan)), machine)
+    assert outcome(machine) == whole
+    assert plan_for(machine, SECOND).empty
+
+
+def with_the_old_site(machine: Machine, _plan: Plan, _whole: Any, first: Any) -> None:
+    """The interrupted change is taken back: the machine is as it was, but for packages."""
+    apply(plan_for(machine, FIRST), machine)
+    files, state = outcome(machine)
+    brought = {"/etc", "/etc/group", "/etc/passwd", "/etc/timed.conf", "/etc/webd.conf"}
+    brought |= {"/etc/systemd/system/webd.service.d", "/usr", "/var/lib/ets/owned.json"}
+
+    def others(found: dict[str, str]) -> dict[str, str]:
+        return {p: w for p, w in found.items() if p not in brought and not p.startswith("/usr/")}
+
+    assert others(files) == others(first[0])
+    for unit in FIRST.units:
+        knows = state["units"][unit.name]["knows"]
+        assert knows == {path: files[path] for path in unit.restart_on}, unit.name
+    assert plan_for(machine, FIRST).empty
+
+
+RESUMES: list[Resume] = [with_a_new_plan, with_the_same_plan, with_the_old_site]
+
+
+def kill_and_resume(start: Path, whole: Any, call: int, resume: Resume) -> None:
+    machine = copy_of(start, f"{resume.__name__}-{call}")
+    plan = plan_for(machine, SECOND, validate=VALIDATED)
+    assert apply_killed_at(machine, plan, call), f"change {call} never came"
+    try:
+        resume(machine, plan, whole, outcome(Machine(start)))
+    except Exception as error:
+        error.add_note(f"killed before change {call}")
+        raise
+    shutil.rmtree(machine.folder)
 
 
 def test_the_unkilled_one_is_complete(whole: tuple[Any, int]) -> None:
@@ -145,57 +188,28 @@ def test_the_unkilled_one_is_complete(whole: tuple[Any, int]) -> None:
     assert active == wanted | {"was.service"}
 
 
-def test_killed_at_every_step_then_a_new_plan(start: Path, whole: tuple[Any, int]) -> None:
+@pytest.mark.parametrize("part", range(4))
+def test_killed_at_every_step(start: Path, whole: tuple[Any, int], part: int) -> None:
+    """Every step, the three ways to go on in turn; four parts, for two processors."""
     expected, total = whole
-    for call in calls(total):
-        machine = copy_of(start, str(call))
-        assert apply_killed_at(machine, plan_for(machine, SECOND, validate=VALIDATED), call)
-        apply(plan_for(machine, SECOND, validate=VALIDATED), machine)
-        assert outcome(machine) == expected, f"killed before change {call}"
-        assert plan_for(machine, SECOND).empty
-        shutil.rmtree(machine.folder)
+    for call in range(1 + part, total + 1, 4):
+        kill_and_resume(start, expected, call, RESUMES[call % 3])
 
 
-def test_killed_at_every_step_then_the_same_plan(start: Path, whole: tuple[Any, int]) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("resume", RESUMES)
+def test_killed_at_every_step_in_all_ways(
+    start: Path, whole: tuple[Any, int], resume: Resume, part: int
+) -> None:
     expected, total = whole
-    for call in calls(total):
-        machine = copy_of(start, str(call))
-        plan = plans.loads(plans.dumps(plan_for(machine, SECOND, validate=VALIDATED)))
-        assert apply_killed_at(machine, plan, call)
-        apply(plan, machine)
-        assert outcome(machine) == expected, f"killed before change {call}"
-        shutil.rmtree(machine.folder)
-
-
-def test_killed_at_every_step_then_another_site(start: Path, whole: tuple[Any, int]) -> None:
-    """The interrupted change is taken back instead: the machine is as it was before."""
-    first, _total = outcome(Machine(start)), 0
-    for call in calls(whole[1]):
-        machine = copy_of(start, str(call))
-        assert apply_killed_at(machine, plan_for(machine, SECOND, validate=VALIDATED), call)
-        apply(plan_for(machine, FIRST), machine)
-        files, state = outcome(machine)
-        ours = {file.path for file in FIRST.files} | {folder.path for folder in FIRST.directories}
-        ours |= {"/etc/foreign.conf", "/var/lib/ets/backup/etc/back.conf"}
-        assert {path: files.get(path) for path in ours} == {
-            path: first[0].get(path) for path in ours
-        }, f"killed before change {call}"
-        extra = {path for path in files if path not in first[0]}
-        packages = {"/usr/lib", "/usr", "/etc/timed.conf", "/etc/webd.conf"}
-        dropin = {"/etc/systemd/system/webd.service.d"}
-        assert {p for p in extra - packages - dropin if "/usr/lib/webd" not in p} <= {
-            "/var/lib/ets/owned.json"
-        }, f"killed before change {call}"
-        for unit in FIRST.units:
-            knows = state["units"][unit.name]["knows"]
-            assert knows == {path: files[path] for path in unit.restart_on}, (call, unit.name)
-        assert plan_for(machine, FIRST).empty
-        shutil.rmtree(machine.folder)
+    for call in range(1 + part, total + 1, 4):
+        kill_and_resume(start, expected, call, resume)
 
 
 def test_killed_twice(start: Path, whole: tuple[Any, int]) -> None:
     expected, total = whole
-    for first in range(3, total, 5):
+    for first in range(3, total, 9):
         machine = copy_of(start, str(first))
         assert apply_killed_at(machine, plan_for(machine, SECOND, validate=VALIDATED), first)
         for second in (first, first // 2 + 1, 2):
