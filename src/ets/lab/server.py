@@ -4,7 +4,6 @@ images), and then the same ``ets apply`` as on a real server."""
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -146,9 +145,6 @@ class LabServer:
         lines = ["127.0.0.1 localhost", f"127.0.1.1 {self.name}.{self.site.domain} {self.name}"]
         lines += [f"{peer.peering} {peer.name}" for peer in self.site.peers(self.name)]
         self._write("/etc/hosts", "\n".join(lines).encode() + b"\n")
-        # A container has no clock of its own. With the capability chronyd's unit starts, with -x
-        # it leaves the clock alone (the kernel would refuse the lab's servers anyway).
-        self._write("/etc/default/chrony", b'DAEMON_OPTS="-F 1 -x"\n')
 
     def _install_ets(self) -> None:
         source = checkout() / "src/ets"
@@ -173,12 +169,3 @@ def make_authority(directory: Path, site: Site) -> None:
     if not (directory / "ca.crt").exists():
         pki.make_ca(directory, site.name)
         pki.write_secret(directory / paths.SITE_SECRET.name, pki.new_secret())
-
-
-def published(images: Path) -> dict[str, str]:
-    """The published images of a store: name to digest."""
-    found = {}
-    for path in sorted((images / "published").glob("*.json")):
-        record = json.loads(path.read_text())
-        found[str(record["name"])] = str(record["digest"])
-    return found

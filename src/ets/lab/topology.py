@@ -164,7 +164,10 @@ class Topology:
         namespace.batch(inside)
 
     def unplug_server(self, server: Server) -> None:
-        """Remove the server's namespace; its cables go with it."""
+        """Remove the server's cables and its namespace. The kernel takes a namespace apart some
+        time later; cables that went with it only then would be in the way of new ones."""
+        for role in self.roles(server):
+            self._delete_link(self.port(server, role))
         self.namespace(server).remove()
 
     def set_cable(self, server: Server, roles: Sequence[Role], *, plugged: bool) -> None:
@@ -187,8 +190,7 @@ class Topology:
 
     def unplug_station(self, tap: str) -> None:
         """Remove a station's tap; well when there is none."""
-        with contextlib.suppress(CommandFailed):
-            self.net.batch([f"link delete {tap}"])
+        self._delete_link(tap)
 
     def traffic(self, tap: str) -> Traffic:
         """What has gone through a station's port. What the bridge sends, the station receives."""
@@ -225,6 +227,10 @@ class Topology:
         """True between ``separate`` and ``join``."""
         table = self._partition(server)
         return self.net.run(["nft", "list", "table", "bridge", table], check=False).status == 0
+
+    def _delete_link(self, name: str) -> None:
+        with contextlib.suppress(CommandFailed):
+            self.net.batch([f"link delete {name}"])
 
     def _partition(self, server: Server) -> str:
         return f"partition_{self._site.servers.index(server)}"

@@ -202,6 +202,7 @@ class _DpkgProgress:
         self._events = events
         self._total = 0
         self._steps = 0
+        self._share = 0.0
 
     def feed(self, line: str) -> None:
         """Take one line of output."""
@@ -213,8 +214,9 @@ class _DpkgProgress:
             doing = words.get(match[1], "downloading")
             name = match[2] if doing != "downloading" else ""
             # two rounds (essential packages, then the rest) announce their numbers one by one
-            share = min(0.99, self._steps / (3 * max(self._total, self._USUAL)))
-            self._events(Event("server tree", f"{doing} {name}".strip(), share))
+            share = self._steps / (3 * max(self._total, self._USUAL))
+            self._share = max(self._share, min(0.99, share))
+            self._events(Event("server tree", f"{doing} {name}".strip(), self._share))
         elif line.startswith("I: "):
             self._events(Event("server tree", line[3:].strip().rstrip(".")))
 
