@@ -72,7 +72,12 @@ def _missing(table: type[Table], raw: Mapping[str, Any], path: Path) -> Iterator
         if key not in raw:
             field = table.model_fields[key]
             what = field.description or f"a table [{key}]"
-            yield Problem(spell((*path, key)), "is missing", "", f"needed: {what.rstrip('.')}")
+            yield Problem(
+                spell((*path, key)),
+                "is missing",
+                "",
+                f"needed: {what[0].lower()}{what[1:].rstrip('.')}",
+            )
     for key, field in table.model_fields.items():
         child, value = _table_in(field.annotation), raw.get(key)
         if child is None:
