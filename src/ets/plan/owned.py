@@ -23,6 +23,8 @@ from ets.errors import PlanError
 from ets.plan.observed import PathFact
 
 FORMAT = 1
+#: what reading something else than what was written may raise
+NOT_ONE = (ValueError, ValidationError, AttributeError, KeyError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def loads(content: bytes | None, *, where: str) -> Owned:
         if data.pop("format") != FORMAT:
             raise PlanError(f"{where} was written by another version of ETS")
         return _OWNED.validate_python(data)
-    except (ValueError, ValidationError, AttributeError, KeyError, TypeError) as error:
+    except NOT_ONE as error:
         raise PlanError(
             f"{where} is damaged: {error}",
             hint=f"restore it from a backup, or remove it: ETS then forgets what it made ({where})",

@@ -27,6 +27,8 @@ from ets.plan.observed import Observed
 from ets.plan.owned import Owned
 
 FORMAT = 1
+#: what reading something else than what was written may raise
+NOT_ONE = (ValueError, ValidationError, AttributeError, KeyError, TypeError, RecursionError)
 STAGED = paths.STATE / "staged"
 
 
@@ -127,7 +129,7 @@ def loads(content: bytes, *, where: str = "the plan") -> Plan:
                 hint="make the plan again with this version: ets plan",
             )
         return _PLAN.validate_python(data)
-    except (ValueError, ValidationError, AttributeError, KeyError, TypeError) as error:
+    except NOT_ONE as error:
         raise InputError(
             f"{where} is not a plan: {str(error)[:300]}",
             hint="make one with: ets plan --out PLAN.json",
