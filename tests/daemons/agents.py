@@ -153,9 +153,11 @@ class AgentHost(Space):
         finally:
             connection.close()
 
-    def tcp(self, address: str, port: int) -> socket.socket:
+    def tcp(self, address: str, port: int, source: str = "") -> socket.socket:
         """A TCP connection made in this server's network."""
         sock = self.open_socket(socket.AF_INET, socket.SOCK_STREAM)
+        if source:
+            sock.bind((source, 0))
         sock.settimeout(10)
         sock.connect((address, port))
         return sock

@@ -7,7 +7,6 @@ start (a port taken, keys missing) ends the agent, with an error that says what 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import ssl
 import time
@@ -161,23 +160,18 @@ class Agent:
         self._listeners.clear()
         self.heartbeats.close()
         await self.peers.close()
-        with contextlib.suppress(OSError):
-            self.place.tree.socket.unlink()
 
     async def _listen(self) -> None:
         place, api = self.place, Api(self)
         names = {server.name for server in place.site.servers}
         local = Listener(api.for_stations())
-        peers = Listener(
-            api.for_peers(),
-            keep_alive=60,
-            admit=listen.named_peer(names),
-            tls=tls(place.tree.pki, ssl.PROTOCOL_TLS_SERVER),
-        )
+        peers = Listener(api.for_peers(), keep_alive=60, admit=listen.named_peer(names))
         root = Listener(api.for_root())
         self._listeners = [local, peers, root]
         await local.tcp("127.0.0.1", place.ports.local)
-        await peers.tcp(str(place.me.peering), place.ports.peers)
+        addresses = {str(a) for server in place.site.servers for a in server.addresses.values()}
+        context = tls(place.tree.pki, ssl.PROTOCOL_TLS_SERVER)
+        await peers.tls(str(place.me.peering), place.ports.peers, context, addresses)
         await root.unix(place.tree.socket)
 
     async def _beat(self) -> None:
