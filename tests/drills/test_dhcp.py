@@ -8,10 +8,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from tests.drills.sites import campus, guest_macs, known_macs
 
 from ets.lab.dhcpload import Load
 from ets.lab.drills import dhcp
+from ets.lab.drills.sites import campus, guest_macs, known_macs
 from ets.lab.lab import Lab
 from ets.site import load as site_load
 
