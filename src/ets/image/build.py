@@ -18,9 +18,10 @@ from ets.image import verity
 from ets.image.furnish import furnish, make_initrd
 from ets.image.manifest import INITRD, KERNEL, PACKAGES, ROOT, Entry, Manifest
 from ets.image.progress import Event, Events, silent
+from ets.image.publish import published
 from ets.image.recipe import Recipe, load
 from ets.image.server import server_excludes, server_packages
-from ets.image.store import Store
+from ets.image.store import MANIFEST, Store
 from ets.image.strip import secrets_in, strip
 from ets.image.tree import BaseTree, base_tree, newest_packaged
 from ets.image.workbench import Workbench, workbench
@@ -28,6 +29,9 @@ from ets.site.model import Site
 
 #: never in an image: the kernel and the initrd travel beside it, the rest is made at run time
 _EXCLUDES = ("boot/*", "dev/*", "proc/*", "run/*", "sys/*", "tmp/*", "root/.ets-script")
+
+#: images of one name that a cache keeps: other sites may use the same name for another recipe
+_CACHED = 4
 
 
 def cache_directory() -> Path:
@@ -55,7 +59,19 @@ def ensure(
     for digest in store.digests():
         if store.manifest(digest).recipe == wanted:
             return digest
-    return build(recipe, store, cache, events=events)
+    digest = build(recipe, store, cache, events=events)
+    _tidy(store, name)
+    return digest
+
+
+def _tidy(store: Store, name: str) -> None:
+    """Keep only the newest images of ``name`` in a cache; published ones stay in any case."""
+    kept = {digest for p in published(store) for digest in (p.digest, *p.previous)}
+    same = [d for d in store.digests() if store.manifest(d).name == name and d not in kept]
+    same.sort(key=lambda digest: store.path(digest, MANIFEST).stat().st_mtime)
+    for digest in same[:-_CACHED]:
+        with store.locked():
+            store.remove(digest)
 
 
 def build(

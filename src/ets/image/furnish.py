@@ -32,6 +32,14 @@ MASKED = (
     "systemd-network-generator.service", "nbd.service", "systemd-boot-system-token.service",
 )  # fmt: skip
 
+#: units that a tree without D-Bus, a bare console, does without too: logind only fails there and
+#: is started again, and the rest costs seconds of boot for file systems that nobody mounts
+MASKED_BARE = (
+    "dev-hugepages.mount", "getty-static.service", "proc-sys-fs-binfmt_misc.automount",
+    "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "systemd-binfmt.service",
+    "systemd-logind.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
+)  # fmt: skip
+
 
 def furnish(bench: Workbench, tree: Path, recipe: Recipe, epoch: int) -> None:
     """Install everything of ours and of the recipe's in ``tree`` (a path in the workbench).
@@ -41,10 +49,8 @@ def furnish(bench: Workbench, tree: Path, recipe: Recipe, epoch: int) -> None:
     seen = bench.inside(tree)
     compile_helper(recipe.parts)
     _install_parts(seen, recipe)
-    # A minimal tree has no D-Bus, and logind only fails and is started again without it.
-    masked = (
-        MASKED if (seen / "usr/bin/dbus-daemon").exists() else (*MASKED, "systemd-logind.service")
-    )
+    bare = not (seen / "usr/bin/dbus-daemon").exists()
+    masked = (*MASKED, *MASKED_BARE) if bare else MASKED
     for unit in masked:
         link = seen / "etc/systemd/system" / unit
         link.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from ets.errors import ImageError, InputError
 from ets.site.model import Image, Site
 
 #: raised when the builder makes something else of the same recipe
-VERSION = 1
+VERSION = 2
 
 #: what every station needs, whatever its recipe says
 ALWAYS = (
