@@ -12,7 +12,7 @@ import pytest
 from tests.unit.image_store import make_image
 
 from ets.errors import ImageError
-from ets.image.copy import FolderSource, fetch, fetch_any
+from ets.image.copy import FolderSource, SshSource, fetch, fetch_any
 from ets.image.store import MANIFEST, Store
 
 
@@ -128,3 +128,32 @@ def test_the_next_peer_is_asked_and_the_bad_one_named(store: Store, peer: Store)
 def test_no_peer_at_all_is_said(store: Store) -> None:
     with pytest.raises(ImageError, match="no server to ask"):
         fetch_any(store, "0" * 64, [])
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ssh that logs in here, whatever host it is given."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "ssh").write_text(
+        '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\n'
+        'test "$2" = peer || { echo "no route to $2" >&2; exit 255; }\nexec sh -c "$3"\n'
+    )
+    (folder / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("ssh")
+def test_an_image_comes_over_ssh(store: Store, peer: Store) -> None:
+    digest = make_image(peer)
+    fetch(store, digest, SshSource("peer", peer.root))
+    assert store.verify(digest) == []
+
+
+@pytest.mark.usefixtures("ssh")
+def test_what_ssh_says_is_passed_on(store: Store, peer: Store) -> None:
+    with pytest.raises(ImageError, match="no route to nowhere"):
+        fetch(store, "0" * 64, SshSource("nowhere", peer.root))
+    with pytest.raises(ImageError, match="No such file"):
+        fetch(store, "0" * 64, SshSource("peer", peer.root))
+    assert list(store.arriving.iterdir()) == []

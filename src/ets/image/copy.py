@@ -7,7 +7,9 @@ but that image; whatever else it sends is refused and named.
 from __future__ import annotations
 
 import errno
+import shlex
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,7 +18,6 @@ from typing import Protocol
 import httpx
 
 from ets.errors import EtsError, HostError, ImageError
-from ets.host.run import run
 from ets.image.manifest import LONGEST, Manifest, parse
 from ets.image.progress import Event, Events, silent
 from ets.image.store import MANIFEST, Store
@@ -102,19 +103,29 @@ class SshSource:
 
     @contextmanager
     def open(self, digest: str, file: str) -> Iterator[Iterator[bytes]]:
-        """See ``Source``; the file passes through a temporary copy beside the store."""
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="ets-fetch-") as folder:
-            target = Path(folder) / file
-            run(
-                ["rsync", "--timeout=30", f"{self._host}:{self._root}/store/{digest}/{file}",
-                 str(target)],
-                deadline=7200,
-                hint=f"can you log in there without a password: ssh {self._host} true?",
-            )  # fmt: skip
-            with target.open("rb") as stream:
+        """See ``Source``."""
+        path = self._root / "store" / digest / file
+        argv = ["ssh", "-oBatchMode=yes", "-oConnectTimeout=10", "--", self._host]
+        with subprocess.Popen(
+            [*argv, shlex.join(["cat", "--", str(path)])],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            if process.stdout is None or process.stderr is None:
+                raise ImageError("ssh has no output")
+            stream = process.stdout
+            try:
                 yield iter(lambda: stream.read(_CHUNK), b"")
+            except BaseException:
+                process.kill()
+                raise
+            said = process.stderr.read().decode(errors="replace").strip()
+        if process.returncode != 0:
+            raise ImageError(
+                f"{file} could not be read over ssh: {said}",
+                hint=f"can you log in there without a password: ssh {self._host} true?",
+            )
 
 
 def fetch(store: Store, digest: str, source: Source, *, events: Events = silent) -> Manifest:
