@@ -22,6 +22,9 @@ from tests.daemons.box import Space
 from ets.agent.place import Tree
 from ets.host import pki
 from ets.host.deadline import Deadline, wait_for
+from ets.lab.tree import server_tree
+from ets.paths import KEA_CONFIG
+from ets.services import dhcp
 from ets.site.load import parse
 from ets.site.model import Server, Site
 
@@ -182,6 +185,49 @@ class AgentHost(Space):
         return self.process.pid
 
 
+#: directories that systemd makes for the unit
+KEA_FOLDERS = ("/run/kea", "/run/lock/kea", "/var/lib/kea")
+
+
+class Kea:
+    """A real Kea in a server's network and file tree, where its agent finds it."""
+
+    def __init__(self, host: AgentHost, site: Site) -> None:
+        self._host = host
+        self._config = json.dumps(dhcp.kea_config(site, host.server, newcomers=False)).encode()
+        place = host.root / "kea"
+        self._root = place / "root"
+        for directory in ("rw", "root"):
+            (place / directory).mkdir(parents=True)
+        rw = place / "rw"
+        host.run("mount", "-t", "tmpfs", "tmpfs", str(rw))
+        host.run("mkdir", f"{rw}/upper", f"{rw}/work")
+        layers = f"lowerdir={server_tree()},upperdir={rw}/upper,workdir={rw}/work"
+        host.run("mount", "-t", "overlay", "overlay", "-o", layers, str(self._root))
+        host.run("mount", "-t", "tmpfs", "tmpfs", f"{self._root}/run")
+        host.run("mkdir", "-p", *(f"{self._root}{d}" for d in KEA_FOLDERS))
+        for path in (host.tree.kea.parent, host.tree.leases.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(f"{self._root}/{path.relative_to(host.root)}")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def up(self) -> None:
+        """Start it with the file that ``ets apply`` writes."""
+        path = f"{self._root}{KEA_CONFIG}"
+        self._host.run("sh", "-c", 'cat > "$1"', "sh", path, stdin=self._config)
+        self.process = self._host.start(
+            "chroot", str(self._root), "kea-dhcp4", "-c", str(KEA_CONFIG),
+            log=self._host.root / "kea.log",
+        )  # fmt: skip
+
+    def send(self, number: signal.Signals) -> None:
+        """kill -9, hang (SIGSTOP), go on (SIGCONT)."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        if number == signal.SIGKILL:
+            self.process.wait(10)
+
+
 class Net:
     """The servers of a site, their networks, and nothing else."""
 
@@ -191,10 +237,11 @@ class Net:
         self._authority = directory / "ca"
         pki.make_ca(self._authority, self.site.name)
         pki.write_secret(self._authority / "site.secret", pki.new_secret())
-        self._switch = Space()
+        #: holds the switches, named lan and stations, and may speak on them
+        self.switch = Space()
         for role in ("lan", "stations"):
-            self._switch.run("ip", "link", "add", role, "type", "bridge")
-            self._switch.run("ip", "link", "set", role, "up")
+            self.switch.run("ip", "link", "add", role, "type", "bridge")
+            self.switch.run("ip", "link", "set", role, "up", "promisc", "on")
         self.hosts = {
             server.name: AgentHost(directory, server, text, self._authority)
             for server in self.site.servers
@@ -212,7 +259,7 @@ class Net:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for space in (*self.hosts.values(), self._switch):
+        for space in (*self.hosts.values(), self.switch):
             space.close()
         if error is not None:
             for name, host in self.hosts.items():
@@ -242,16 +289,16 @@ class Net:
 
     def cable(self, name: str, role: str, state: str) -> None:
         """Pull (``down``) or plug (``up``) the cable of a server on one network."""
-        self._switch.run("ip", "link", "set", f"{name}-{role}"[:15], state)
+        self.switch.run("ip", "link", "set", f"{name}-{role}"[:15], state)
 
     def _wire(self, host: AgentHost, role: str) -> None:
         network = self.site.networks[role]  # type: ignore[index]
         port = f"{host.server.name}-{role}"[:15]
         host.run(
             "ip", "link", "add", network.interface, "type", "veth",
-            "peer", "name", port, "netns", str(self._switch.pid),
+            "peer", "name", port, "netns", str(self.switch.pid),
         )  # fmt: skip
         address = f"{host.server.addresses[role]}/{network.subnet.prefixlen}"  # type: ignore[index]
         host.run("ip", "address", "add", address, "dev", network.interface)
         host.run("ip", "link", "set", network.interface, "up")
-        self._switch.run("ip", "link", "set", port, "master", role, "up")
+        self.switch.run("ip", "link", "set", port, "master", role, "up")

@@ -54,7 +54,7 @@ class Told:
 class Dhcp:
     """One server's Kea."""
 
-    def __init__(self, place: Place, state: State, lease_file: Path | None = None) -> None:
+    def __init__(self, place: Place, state: State) -> None:
         self._place = place
         self._state = state
         self.kea = Kea(place.tree.kea)
@@ -64,7 +64,7 @@ class Dhcp:
             if (cut := guest_slice(place.site, server)) is not None
         }
         self._known = {station.mac for station in place.site.stations}
-        self._file = lease_file or _lease_file(place)
+        self._file = place.tree.leases
         self._seen: Signature | None = None
         self._looked = 0.0
         self._not_before = 0.0
@@ -187,14 +187,6 @@ class Dhcp:
         self._sent, self._sent_at = text, time.monotonic()
         self.sends += 1
         log.info("kea configured", reservations=text.count('"hw-address":'))
-
-
-def _lease_file(place: Place) -> Path:
-    """Where Kea keeps its leases, from the configuration that it is given."""
-    config = kea_config(place.site, place.me)["Dhcp4"]
-    database = config.get("lease-database") if isinstance(config, dict) else None
-    name = database.get("name") if isinstance(database, dict) else None
-    return Path(str(name or "/var/lib/kea/kea-leases4.csv"))
 
 
 def _signature(leases: Path, socket: Path) -> Signature:

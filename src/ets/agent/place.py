@@ -5,7 +5,7 @@ again on SIGHUP; whatever is missing is named, with what to do.
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ets import paths
@@ -38,26 +38,13 @@ class Tree:
     images: Path = Path(paths.IMAGES)
     socket: Path = Path(paths.AGENT_SOCKET)
     kea: Path = Path(paths.KEA_SOCKET)
+    #: where Kea keeps its leases (``services.dhcp`` says so); only looked at, never read
+    leases: Path = Path("/var/lib/kea/kea-leases4.csv")
 
     @classmethod
     def below(cls, root: Path) -> Tree:
         """The same tree below ``root``."""
-        return cls(*(root / path.relative_to("/") for path in _PATHS))
-
-
-_PATHS = tuple(
-    Path(path)
-    for path in (
-        paths.SITE_FILE,
-        paths.SERVER_NAME,
-        paths.PKI,
-        paths.RUNTIME,
-        paths.BOOT_SCRIPTS,
-        paths.IMAGES,
-        paths.AGENT_SOCKET,
-        paths.KEA_SOCKET,
-    )
-)
+        return cls(**{one.name: root / str(one.default).lstrip("/") for one in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
