@@ -46,6 +46,9 @@ TriggerLimitIntervalSec=0
 WantedBy=sockets.target
 """
 
+# SIGKILL: asked to end, nbdkit takes no new connections but serves those that it has until the
+# stations go, which they never do (a restart took a minute). It only reads, and a station whose
+# connection is reset asks the next server at once.
 # Four threads a connection: a station's helper asks for a few blocks at a time, and each is a read
 # from the page cache. nbdkit's own figure of 16 would be thousands of threads for 300 stations.
 _SERVICE = """\
@@ -61,6 +64,8 @@ ExecStart=/usr/bin/nbdkit --foreground --readonly --threads 4 file dir={exports}
 User={account}
 Restart=always
 RestartSec=200ms
+KillSignal=SIGKILL
+SuccessExitStatus=SIGKILL
 TasksMax=32768
 LimitNOFILE=65536
 OOMScoreAdjust=-500
