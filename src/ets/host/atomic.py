@@ -225,4 +225,5 @@ def _explained(target: Path, size: int) -> Iterator[None]:
                 f"the disk that holds {target} is full: {size} bytes could not be written",
                 hint=f"make room there (df -h {target.parent}), then run it again",
             ) from error
-        raise HostError(f"cannot change {target}: {error.strerror}") from error
+        hint = "run it as root" if error.errno in (errno.EACCES, errno.EPERM) else ""
+        raise HostError(f"cannot change {target}: {error.strerror}", hint=hint) from error

@@ -25,7 +25,10 @@ def hold(path: str | os.PathLike[str]) -> Iterator[None]:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(target, flags, 0o600)
     except OSError as error:
-        raise HostError(f"cannot open the lock {target}: {error.strerror}") from error
+        raise HostError(
+            f"cannot open the lock {target}: {error.strerror}",
+            hint="run it as root" if os.geteuid() else "",
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -43,7 +43,8 @@ from ets.plan.observed import PathFact, UnitFact
 from ets.plan.owned import OwnedPath, OwnedUnit
 from ets.plan.plan import Plan, fingerprint
 
-LOCK = str(paths.RUN / "apply.lock")
+#: not in /run/ets, which systemd removes whenever the agent stops
+LOCK = str(paths.STATE / "apply.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,7 @@ class _Apply:
         names = [step.target for step in self._of("package", "install")]
         if names:
             self._record(packages=tuple(sorted({*self.owned.packages, *names})))
+            self._phase(f"apt-get installs {len(names)} packages and what they need")
             self._together("package", "install", lambda: act.install(self.host, names))
         accounts = {account.name: account for account in self.plan.desired.accounts}
         for step in self._of("account"):
