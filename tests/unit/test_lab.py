@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -15,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ets.cli import lab as cli
 from ets.errors import InputError, LabError
-from ets.lab import faults, kvm, state, tree, wire
+from ets.lab import console, faults, kvm, state, tree, wire
 from ets.lab.dhcpwire import frame, message
 from ets.lab.faults import corrupt_block, slow
 from ets.lab.progress import Event
@@ -329,3 +331,49 @@ class TestWire:
         assert capture.first_answer("a") == 1.25
         assert capture.first_answer("b") is None
         assert capture.first_answer("c") is None
+
+
+class TestSerialLine:
+    def test_keys_go_out_and_text_comes_in_until_ctrl_bracket(self) -> None:
+        near, far = socket.socketpair()
+        keys_out, keys_in = os.pipe()
+        screen_out, screen_in = os.pipe()
+        far.sendall(b"login: ")
+        os.write(keys_in, b"root\r")
+        thread = threading.Thread(target=console._pump, args=(near, keys_out, screen_in))
+        thread.start()
+        far.settimeout(5)
+        assert far.recv(100) == b"root\r"
+        assert os.read(screen_out, 100) == b"login: "
+        os.write(keys_in, console.LEAVE)
+        thread.join(5)
+        assert not thread.is_alive()
+        for descriptor in (keys_out, keys_in, screen_out, screen_in):
+            os.close(descriptor)
+        near.close()
+        far.close()
+
+    def test_it_ends_when_the_machine_does(self) -> None:
+        near, far = socket.socketpair()
+        keys_out, keys_in = os.pipe()
+        far.close()
+        console._pump(near, keys_out, 1)
+        near.close()
+        os.close(keys_out)
+        os.close(keys_in)
+
+    def test_a_station_that_is_off_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "ws09").mkdir()
+        with pytest.raises(LabError, match="ws09"):
+            console.attach(tmp_path / "ws09/line")
+
+
+class TestOptions:
+    def test_numbers_become_numbers(self) -> None:
+        assert cli._options(("a=1", "b=1.5", "c=lan")) == {"a": 1, "b": 1.5, "c": "lan"}
+        assert isinstance(cli._options(("every=4",))["every"], int)
+
+    @pytest.mark.parametrize("word", ["a", "=1", "a b=1", "1=2"])
+    def test_what_is_no_option_is_refused(self, word: str) -> None:
+        with pytest.raises(InputError, match="KEY=VALUE"):
+            cli._options((word,))

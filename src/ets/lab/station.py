@@ -247,6 +247,9 @@ def command(name: str, options: StationOptions, tap: str, directory: Path, accel
         code = OVMF / "OVMF_CODE_4M.fd"
         argv += ["-drive", f"if=pflash,format=raw,readonly=on,file={code}"]
         argv += ["-drive", f"if=pflash,format=raw,file={variables}"]
+        for protocol, wanted in (("IPv4", not options.http), ("IPv6", False)):
+            knob = f"name=opt/org.tianocore/{protocol}PXESupport,string={'y' if wanted else 'n'}"
+            argv += ["-fw_cfg", knob]
     return argv
 
 
