@@ -32,7 +32,7 @@ PACKAGES: dict[str, tuple[dict[str, str], str]] = {
     "timed": ({"/etc/timed.conf": "timed's own\n"}, "timed"),
 }
 #: kept out of a comparison of two machines: time stamps, process numbers
-VOLATILE = ("/var/lib/ets/journal", "/var/lib/ets/receipts", "/var/lib/ets/apply.lock")
+VOLATILE = ("/var/lib/ets/journal", "/var/lib/ets/receipts", "/run/ets-apply.lock")
 
 
 class Machine(LocalHost):

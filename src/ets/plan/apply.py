@@ -43,8 +43,9 @@ from ets.plan.observed import PathFact, UnitFact
 from ets.plan.owned import OwnedPath, OwnedUnit
 from ets.plan.plan import Plan, fingerprint
 
-#: not in /run/ets, which systemd removes whenever the agent stops
-LOCK = str(paths.STATE / "apply.lock")
+#: not in /run/ets, which systemd removes whenever the agent stops, nor in /var/lib/ets: on a fresh
+#: server the lock would make that directory, and so the plan stale that is about to make it
+LOCK = "/run/ets-apply.lock"
 
 
 @dataclass(frozen=True, slots=True)
