@@ -39,7 +39,7 @@ IN_SERVICE, DRAINED = "in service", "drained"
 #: seconds a loop rests after its step failed
 REST = 1.0
 #: seconds between two looks whether an image's files were touched
-SCRUB = 10.0
+SCRUB = 5.0
 
 Step = Callable[[], Awaitable[object]]
 

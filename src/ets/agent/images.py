@@ -8,6 +8,7 @@ was not verified whole. Until a newer image has come, the older one is served.
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,12 +20,13 @@ from ets.agent.place import Place, tls
 from ets.agent.state import STANDING, State
 from ets.agent.supervise import run
 from ets.cluster.bootscript import BootImage
-from ets.cluster.records import Record, made
+from ets.cluster.records import Record, canonical, made
 from ets.errors import EtsError, ImageError
+from ets.host.atomic import write_atomic
 from ets.image.copy import PeerSource, Source, fetch_any
 from ets.image.manifest import Manifest, is_digest
 from ets.image.publish import Publication, adopt, publication
-from ets.image.scrub import quarantine
+from ets.image.scrub import GENTLE, quarantine
 from ets.image.store import MANIFEST, Store
 from ets.services.blocks import SERVICE
 
@@ -33,7 +35,8 @@ log = structlog.get_logger("ets.agent.images")
 #: seconds before a failed fetch is tried again, and for which a peer's failure is shown
 AGAIN = 10.0
 FAILED = 3600.0
-#: all that is stored is read again every so many seconds, at so many bytes a second
+#: all that is stored is read again every so many seconds, at so many bytes a second (what was
+#: touched: at ``GENTLE``)
 ROUND = 6 * 3600.0
 SLOWLY = 2e6
 BLOCKS_UNIT = SERVICE
@@ -64,9 +67,11 @@ class Images:
         self._not_before: dict[str, float] = {}
         self._tls = tls(place.tree.pki, ssl.PROTOCOL_TLS_CLIENT)
         self._began = monotonic()
-        self._sound: dict[str, object] = {}
+        #: by digest: how the files looked when they were last found whole; kept on the disk
+        self._file = place.tree.runtime / "images.json"
+        self._whole = _known_whole(self._file)
+        self._there = set(self.store.digests())
         self._read_at: dict[str, float] = {}
-        self.damaged = 0
 
     def boot_images(self) -> Mapping[str, BootImage]:
         """What stations are told to boot, by name: published here, and whole."""
@@ -121,6 +126,7 @@ class Images:
                 continue
             boot[name] = _boot_image(name, pointer.digest, manifest)
         self._boot, self._signature = boot, signature
+        await self._trust_new()
 
     def _tell(self, name: str, pointer: Publication) -> None:
         key, generation, digest = f"image/{name}", pointer.generation, pointer.digest
@@ -151,7 +157,8 @@ class Images:
         if self._monotonic() < self._not_before.get(name, 0.0):
             return
         try:
-            await asyncio.to_thread(self._have, wanted, self._sources())
+            sources, having = self._sources(wanted, record.owner)
+            await asyncio.to_thread(self._have, wanted, sources, having)
             self._trouble.pop(name, None)
         except EtsError as error:
             self._trouble[name] = error.message
@@ -159,17 +166,25 @@ class Images:
             log.warning("image", image=name, trouble=error.message)
         self.changed()
 
-    def _sources(self) -> list[Source]:
-        """The peers that are not lost."""
-        peers = [peer for peer in self._place.peers if self._alive(peer.name)]
-        return [PeerSource(self._peers.url(peer), self._tls, stall=10.0) for peer in peers]
+    def _sources(self, wanted: Publication, owner: str) -> tuple[list[Source], bool]:
+        """The peers to ask, and whether they should have it: those that say that they publish
+        it, and its owner; where there are none of them, all that are not lost."""
+        alive = [peer for peer in self._place.peers if self._alive(peer.name)]
+        having = [
+            peer for peer in alive if peer.name == owner or self._peers.publishes(peer.name, wanted)
+        ]
+        having.sort(key=lambda peer: peer.name != owner)
+        sources: list[Source] = [
+            PeerSource(self._peers.url(peer), self._tls, stall=10.0) for peer in having or alive
+        ]
+        return sources, bool(having)
 
-    def _have(self, wanted: Publication, sources: list[Source]) -> None:
+    def _have(self, wanted: Publication, sources: list[Source], having: bool) -> None:
         if wanted.digest in self.store.digests():
             self.store.manifest(wanted.digest)
         else:
             _, failures = fetch_any(self.store, wanted.digest, sources)
-            for error in failures:
+            for error in failures if having else ():
                 self._state.alarm(error.message, keep=FAILED)
             log.info("fetched", image=wanted.name, digest=wanted.digest[:12])
         adopt(self.store, wanted)
@@ -177,35 +192,52 @@ class Images:
     # -- damage -----------------------------------------------------------------------------
 
     async def scrub(self) -> None:
-        """Read what is stored again: soon when a file was touched, else slowly, round after
-        round. What is damaged is no longer served, and fetched again. Raises EtsError."""
+        """Read what is stored again: at once when a file was touched since it was last found
+        whole (also while this agent did not run), else slowly, round after round. What is damaged
+        is no longer served, and is fetched again. Raises EtsError."""
         for digest in await asyncio.to_thread(self.store.digests):
             seen = await asyncio.to_thread(_touched, self.store, digest)
-            touched = self._sound.get(digest, seen) != seen
             due = self._monotonic() - self._read_at.get(digest, self._began) >= ROUND
-            if touched or due:
-                await self._read(digest, 0.0 if touched else SLOWLY)
-            else:
-                self._sound.setdefault(digest, seen)
+            if self._whole.get(digest) != seen:
+                await self._read(digest, GENTLE)
+            elif due:
+                await self._read(digest, SLOWLY)
+
+    async def _trust_new(self) -> None:
+        """What comes into the store while we run was verified on its way in."""
+        for digest in await asyncio.to_thread(self.store.digests):
+            if digest not in self._whole and digest not in self._there:
+                await self._found_whole(
+                    digest, await asyncio.to_thread(_touched, self.store, digest)
+                )
+            self._there.add(digest)
 
     async def _read(self, digest: str, rate: float) -> None:
-        log.debug("reading", digest=digest[:12], rate=rate)
         seen = await asyncio.to_thread(_touched, self.store, digest)
         try:
             wrong = await asyncio.to_thread(self.store.verify, digest, rate=rate)
         except ImageError as error:
             wrong = [error.message]
         self._read_at[digest] = self._monotonic()
-        self._sound[digest] = seen
-        if not wrong or not (self.store.store / digest).is_dir():
+        if not wrong:
+            await self._found_whole(digest, seen)
+            return
+        if not (self.store.store / digest).is_dir():
             return
         text = f"image {digest[:12]} is damaged on this server: {'; '.join(wrong)}"
         self._state.alarm(text[:500])
-        self.damaged += 1
         # A publication stays, so that _follow fetches the right image again.
         await asyncio.to_thread(quarantine, self.store, digest)
+        self._there.discard(digest)
+        self._whole.pop(digest, None)
         self.changed()
         await self._restart_blocks()
+
+    async def _found_whole(self, digest: str, seen: str) -> None:
+        there = await asyncio.to_thread(self.store.digests)
+        self._whole = {d: s for d, s in self._whole.items() if d in there} | {digest: seen}
+        body = canonical(self._whole).encode() + b"\n"
+        await asyncio.to_thread(write_atomic, self._file, body, mode=0o600)
 
     async def _restart_blocks(self) -> None:
         """The block export may hold the damaged file open: start it anew, where it is there."""
@@ -264,7 +296,16 @@ def _signature(store: Store) -> object:
     )
 
 
-def _touched(store: Store, digest: str) -> object:
+def _touched(store: Store, digest: str) -> str:
     """Changes when a file of the image is written to."""
     folder = store.store / digest
-    return [(path.name, _stat(path)) for path in sorted(folder.glob("*"))]
+    return canonical([(path.name, _stat(path)) for path in sorted(folder.glob("*"))])
+
+
+def _known_whole(file: Path) -> dict[str, str]:
+    """What the last agent found whole; nothing when that cannot be read."""
+    try:
+        content = json.loads(file.read_bytes())
+        return {str(digest): str(seen) for digest, seen in content.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}

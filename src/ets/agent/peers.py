@@ -21,6 +21,7 @@ from ets.agent.state import State
 from ets.cluster import records
 from ets.cluster.records import Record
 from ets.errors import AgentError, HostError
+from ets.image.publish import Publication
 from ets.site.model import Server
 
 log = structlog.get_logger("ets.agent.peers")
@@ -112,6 +113,12 @@ class Peers:
         """True when every peer was asked within the last ``FRESH`` seconds."""
         now = self._monotonic()
         return all(k.pulled is not None and now - k.pulled < FRESH for k in self.known.values())
+
+    def publishes(self, peer: str, wanted: Publication) -> bool:
+        """Did ``peer`` say that it publishes exactly that image?"""
+        told = self.known[peer].observed.get("published")
+        entry = told.get(wanted.name) if isinstance(told, dict) else None
+        return isinstance(entry, dict) and entry.get("digest") == wanted.digest
 
     async def get(self, peer: Server, path: str, limit: int) -> bytes:
         """What ``peer`` answers. Raises AgentError when it does not, or says too much."""
