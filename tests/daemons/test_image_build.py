@@ -236,7 +236,7 @@ def _build_in(bench: Workbench, store: Store) -> None:
         "except EtsError as error: sys.stderr.write(str(error)); sys.exit(9)\n"
     )
     done = subprocess.run(
-        ["nsenter", f"--mount=/proc/{bench.holder}/ns/mnt", "--", sys.executable, "-c", code],
+        ["nsenter", f"--target={bench.holder}", "--mount", "--", sys.executable, "-c", code],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": "src"},
         cwd=EXAMPLES.parent,
     )  # fmt: skip
@@ -244,30 +244,43 @@ def _build_in(bench: Workbench, store: Store) -> None:
         raise ImageError(done.stderr)
 
 
-def test_a_killed_build_leaves_no_mount_and_the_next_one_cleans_up(
-    recipe: Recipe, tmp_path: Path
+@pytest.mark.parametrize("moment", ["making the initrd", "packing", "downloading"])
+def test_a_killed_build_leaves_no_mount_and_no_process_and_the_next_one_cleans_up(
+    recipe: Recipe, tmp_path: Path, moment: str
 ) -> None:
     base_tree(recipe, CACHE, lambda event: None)
-    store = tmp_path / "images"
+    store, cache = tmp_path / "images", tmp_path / "cache" if moment == "downloading" else CACHE
     argv = [
         sys.executable, "-m", "ets", "image", "build", "console", "--store", str(store),
-        "--site", str(EXAMPLES / "pair.toml"), "--cache", str(CACHE),
+        "--site", str(EXAMPLES / "pair.toml"), "--cache", str(cache),
     ]  # fmt: skip
     process = subprocess.Popen(
         argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stderr is not None
-    for line in process.stderr:
-        if "packing" in line or "initrd" in line:
-            break
+    assert any(moment in line for line in process.stderr), "the build never came that far"
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    of_it = f"build-console-{process.pid}."
-    wait_for("its mounts to go", lambda: not mounts_with(of_it), Deadline(20))
+    wait_for("its mounts to go", lambda: not mounts_with(f"-{process.pid}."), Deadline(20))
+    wait_for("its processes to go", lambda: not processes_with(tmp_path), Deadline(20))
     assert Store(store).digests() == []
+    with workbench(cache / "image-trees", f"part-{tree_key(recipe)}"):
+        pass
+    assert not list((cache / "image-trees").glob(f"part-*-{process.pid}.*"))
     builder.build(recipe, Store(store), CACHE)
     assert list(Store(store).arriving.iterdir()) == []
     assert left_over() == []
+
+
+def processes_with(path: Path) -> list[str]:
+    """Command lines of other processes that name ``path``."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = line.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(path) in words and line.parent.name != str(os.getpid()):
+                found.append(words)
+    return found
 
 
 def mounts_with(text: str) -> list[str]:

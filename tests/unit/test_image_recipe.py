@@ -77,15 +77,21 @@ def test_the_order_of_packages_does_not_count(recipe: Recipe) -> None:
 
 
 def test_the_stations_parts_count(recipe: Recipe, tmp_path: Path) -> None:
-    parts = tmp_path / "station"
-    (parts / "initramfs").mkdir(parents=True)
-    (parts / "initramfs/a").write_text("1")
-    one = replace(recipe, parts=parts).digest
-    (parts / "build").mkdir()
-    (parts / "build/rootd").write_text("made")
-    assert replace(recipe, parts=parts).digest == one
-    (parts / "initramfs/a").write_text("2")
-    assert replace(recipe, parts=parts).digest != one
+    folder = tmp_path / "station"
+    (folder / "initramfs").mkdir(parents=True)
+    (folder / "initramfs/a").write_text("1")
+
+    def digest() -> str:
+        return replace(recipe, parts=station_files(folder)).digest
+
+    one = digest()
+    (folder / "build").mkdir()
+    (folder / "build/rootd").write_text("made")
+    assert digest() == one
+    (folder / "initramfs/a").write_text("2")
+    two = digest()
+    (folder / "initramfs/a").chmod(0o755)
+    assert len({one, two, digest()}) == 3
 
 
 def test_an_unknown_image_and_a_missing_file_are_named(recipe: Recipe, tmp_path: Path) -> None:
@@ -98,7 +104,7 @@ def test_an_unknown_image_and_a_missing_file_are_named(recipe: Recipe, tmp_path:
 
 
 def test_the_sources_have_the_stations_parts() -> None:
-    names = station_files(station_parts())
+    names = [part.target for part in station_files(station_parts())]
     assert "initramfs/scripts/local-top/ets" in names
     assert not any(name.startswith("build") for name in names)
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ets.errors import CommandFailed, ImageError
+from ets.errors import CommandFailed, HostError, ImageError
 from ets.host.run import run
 from ets.image.recipe import Recipe
 from ets.image.workbench import Workbench
@@ -47,8 +47,9 @@ def furnish(bench: Workbench, tree: Path, recipe: Recipe, epoch: int) -> None:
     Raises ImageError, also with the output of a script of the recipe that failed.
     """
     seen = bench.inside(tree)
-    compile_helper(recipe.parts)
-    _install_parts(seen, recipe)
+    parts = bench.directory / "station"
+    _unfold_parts(parts, recipe)
+    _install_parts(parts, seen, recipe)
     bare = not (seen / "usr/bin/dbus-daemon").exists()
     masked = (*MASKED, *MASKED_BARE) if bare else MASKED
     for unit in masked:
@@ -69,15 +70,22 @@ def furnish(bench: Workbench, tree: Path, recipe: Recipe, epoch: int) -> None:
         (seen / name).write_text(f"TIMESTAMP_NSEC={epoch}000000000\n")
 
 
-def compile_helper(parts: Path) -> None:
-    """Make the station's static programs where their sources lie. Raises ImageError."""
-    if not (parts / "Makefile").exists():
-        return
+def _unfold_parts(folder: Path, recipe: Recipe) -> None:
+    """Write the station's parts to ``folder`` and compile what is to be compiled there.
+
+    Not where the sources lie: two builds at a time would write to the same files. Raises
+    ImageError.
+    """
+    for part in recipe.parts:
+        path = folder / part.target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(part.content)
+        path.chmod(part.mode)
     try:
-        run(["make", "--quiet", "-C", str(parts)], deadline=300)
-    except CommandFailed as error:
+        run(["make", "--quiet", "-C", str(folder)], deadline=300)
+    except (CommandFailed, HostError) as error:
         raise ImageError(
-            f"the station's helper cannot be compiled: {error.output}",
+            f"the station's helper cannot be compiled: {error.message}",
             hint="it needs gcc, make and libc6-dev",
         ) from error
 
@@ -123,10 +131,10 @@ def make_initrd(bench: Workbench, tree: Path, recipe: Recipe, epoch: int) -> tup
     return release, seen / out.lstrip("/")
 
 
-def _install_parts(seen: Path, recipe: Recipe) -> None:
+def _install_parts(parts: Path, seen: Path, recipe: Recipe) -> None:
     for source, target in PLACES.items():
         (seen / target).mkdir(parents=True, exist_ok=True)
-        folder = recipe.parts / source
+        folder = parts / source
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if not path.is_file() or path.suffix in (".o", ".d"):
                 continue
@@ -140,11 +148,6 @@ def _install_parts(seen: Path, recipe: Recipe) -> None:
         (seen / "etc/ltsp/ltsp.conf").write_bytes(recipe.ltsp_conf)
         # LTSP's own mode for it: it may name accounts.
         (seen / "etc/ltsp/ltsp.conf").chmod(0o660)
-    if not (seen / "usr/lib/ets/rootd").exists():
-        raise ImageError(
-            f"the station's helper is missing: {recipe.parts}/build/rootd",
-            hint="run make -C station in ETS' source tree",
-        )
 
 
 _SPECIAL = {".service": "usr/lib/systemd/system", ".rules": "usr/lib/udev/rules.d"}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +28,7 @@ ALWAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file that goes into an image. ``target`` is absolute in it."""
+    """A file that goes into an image at ``target``."""
 
     target: str
     content: bytes
@@ -41,14 +40,15 @@ class Recipe:
     """An image's recipe with everything it refers to.
 
     ``scripts`` are pairs of name and content; ``ltsp_conf`` the content or None; ``parts`` the
-    folder of the station's own parts (``station/`` of the source tree).
+    station's own parts (``station/`` of the source tree), whose targets are paths there. All are
+    read once: what is built is what the digest was made of, whoever edits meanwhile.
     """
 
     image: Image
     files: tuple[Input, ...]
     scripts: tuple[tuple[str, bytes], ...]
     ltsp_conf: bytes | None
-    parts: Path
+    parts: tuple[Input, ...]
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -76,9 +76,7 @@ class Recipe:
             "files": [(f.target, f.mode, _sha256(f.content)) for f in self.files],
             "scripts": [(name, _sha256(content)) for name, content in self.scripts],
             "ltsp_conf": None if self.ltsp_conf is None else _sha256(self.ltsp_conf),
-            "parts": {
-                name: _sha256(content) for name, content in station_files(self.parts).items()
-            },
+            "parts": [(part.target, part.mode, _sha256(part.content)) for part in self.parts],
         }
         return _sha256(json.dumps(said, sort_keys=True).encode())
 
@@ -98,7 +96,7 @@ def load(site: Site, name: str, base: Path, parts: Path | None = None) -> Recipe
         ),
         scripts=tuple((script, _read(base, script, name)) for script in image.scripts),
         ltsp_conf=None if image.ltsp_conf is None else _read(base, image.ltsp_conf, name),
-        parts=parts or station_parts(),
+        parts=station_files(parts or station_parts()),
     )
 
 
@@ -120,13 +118,17 @@ def station_parts() -> Path:
     )
 
 
-def station_files(parts: Path) -> Mapping[str, bytes]:
-    """Every source file below ``parts`` by its path there, but what was built and its tests."""
-    return {
-        str(path.relative_to(parts)): path.read_bytes()
-        for path in sorted(parts.rglob("*"))
-        if path.is_file() and path.relative_to(parts).parts[0] not in ("build", "tests")
-    }
+def station_files(folder: Path) -> tuple[Input, ...]:
+    """Every source file below ``folder``, by path, but what was built there and its tests."""
+    return tuple(
+        Input(
+            str(path.relative_to(folder)),
+            path.read_bytes(),
+            0o755 if os.access(path, os.X_OK) else 0o644,
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.relative_to(folder).parts[0] not in ("build", "tests")
+    )
 
 
 def _read(base: Path, source: str, name: str) -> bytes:

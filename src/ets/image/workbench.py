@@ -1,9 +1,9 @@
 """A private place to build in: mounts made there are seen by nobody else and go with it.
 
-A small process holds a mount namespace; commands enter it, and files in it are reached through
-``/proc/<pid>/root``. When this program ends, also by SIGKILL, the holder is killed by the kernel
-and with it every mount disappears; only the working directory may be left, and the next build of
-the same kind removes it.
+A small process holds a mount and a process namespace; commands enter both, and files in it are
+reached through ``/proc/<pid>/root``. When this program ends, also by SIGKILL, the kernel kills the
+holder, with it every process in the namespace, and with them every mount disappears; only the
+working directory may be left, and the next build of the same kind removes it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ exec chroot "$tree" "$@"
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """A mount namespace (of the process ``holder``) and a ``directory`` of its own in it."""
+    """Namespaces (of the process ``holder``) and a ``directory`` of its own in them."""
 
     holder: int
     directory: Path
@@ -114,7 +114,7 @@ class Workbench:
         return merged
 
     def _enter(self) -> list[str]:
-        return ["nsenter", f"--mount=/proc/{self.holder}/ns/mnt", "--"]
+        return ["nsenter", f"--target={self.holder}", "--mount", "--pid", "--"]
 
 
 @contextlib.contextmanager
@@ -133,36 +133,36 @@ def workbench(where: Path, prefix: str) -> Iterator[Workbench]:
     directory.chmod(0o755)
     holder = subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private",
-         "sleep", "infinity"],
+         "--pid", "--fork", "--kill-child", "sleep", "infinity"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
-        _wait_for_namespace(holder)
-        yield Workbench(holder.pid, directory)
+        yield Workbench(_first_process(holder), directory)
     finally:
         holder.kill()
         holder.communicate()
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _wait_for_namespace(holder: subprocess.Popen[bytes]) -> None:
-    own = Path("/proc/self/ns/mnt").readlink()
+def _first_process(holder: subprocess.Popen[bytes]) -> int:
+    """The process id, as we see it, of the first process in the holder's namespaces."""
     for _ in range(500):
         if holder.poll() is not None:
             said = holder.communicate()[1].decode(errors="replace").strip()
             raise ImageError(
-                f"cannot make a mount namespace to build in: {said}",
+                f"cannot make namespaces to build in: {said}",
                 hint="images are built as root, on a machine that allows namespaces",
             )
-        with contextlib.suppress(OSError):
-            # sleep is started after unshare has made the namespace private
-            comm = Path(f"/proc/{holder.pid}/comm").read_text().strip()
-            if comm == "sleep" and Path(f"/proc/{holder.pid}/ns/mnt").readlink() != own:
-                return
+        with contextlib.suppress(OSError, IndexError):
+            # sleep is started after unshare has made the mounts private
+            children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children").read_text()
+            first = int(children.split()[0])
+            if Path(f"/proc/{first}/comm").read_text().strip() == "sleep":
+                return first
         time.sleep(0.01)
-    raise ImageError("the mount namespace to build in was not made within 5 s")
+    raise ImageError("the namespaces to build in were not made within 5 s")
 
 
 def _is_overlay(path: Path) -> bool:
