@@ -17,7 +17,7 @@ struct options {
 	int fd;
 	struct server *servers;
 	unsigned n_servers;
-	int stats_fd;
+	int stats_fd, proc_fd; /* opened before the switch of roots */
 };
 
 enum data_exit { DATA_ENDED = 0, DATA_NEEDS_SOCKET = 3, DATA_NO_MEMORY = 4 };

@@ -4,8 +4,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #define PIECES 16 /* buffers in one write */
 
@@ -122,12 +122,22 @@ static void begin(struct frontend *f, unsigned index)
 		enqueue(f, index);
 }
 
-bool frontend_can_resume(const struct shared *shared, uint64_t size)
+bool frontend_recover(struct shared *shared, uint64_t size, uint64_t rchar, uint64_t wchar)
 {
 	unsigned partial = 0;
 
-	if (shared->busy || shared->inbox_len > INBOX)
+	if (shared->move == MOVE_IN)
+		shared->inbox_len = (uint32_t)(shared->base_position + rchar - shared->base_count);
+	else if (shared->move == MOVE_OUT && shared->moving < REQUESTS)
+		shared->requests[shared->moving].sent =
+			(uint32_t)(shared->base_position + wchar - shared->base_count);
+	else if (shared->move != MOVE_NONE)
 		return false;
+	shared->move = MOVE_NONE;
+	if (shared->inbox_len > INBOX)
+		return false;
+	if (shared->inbox_at > shared->inbox_len) /* killed while emptying it */
+		shared->inbox_at = shared->inbox_len = 0;
 	for (unsigned i = 0; i < REQUESTS; i++) {
 		const struct request *r = &shared->requests[i];
 
@@ -224,31 +234,40 @@ static bool take_on(struct frontend *f, const uint8_t *header)
 static enum frontend_result take_requests(struct frontend *f)
 {
 	struct shared *sh = f->shared;
-	uint32_t done = 0;
-	enum frontend_result result = FRONTEND_WELL;
 
-	while (sh->inbox_len - done >= NBD_REQUEST_SIZE) {
-		const uint8_t *header = sh->inbox + done;
+	while (sh->inbox_len - sh->inbox_at >= NBD_REQUEST_SIZE) {
+		const uint8_t *header = sh->inbox + sh->inbox_at;
 
-		if (get32(header) != NBD_REQUEST_MAGIC) {
-			result = FRONTEND_LOST;
-			break;
-		}
-		if (get16(header + 6) == NBD_DISC) {
-			result = FRONTEND_ENDED;
-			break;
-		}
+		if (get32(header) != NBD_REQUEST_MAGIC)
+			return FRONTEND_LOST;
+		if (get16(header + 6) == NBD_DISC)
+			return FRONTEND_ENDED;
 		if (!is_known(sh, get64(header + 8)) && !take_on(f, header))
-			break;
-		done += NBD_REQUEST_SIZE;
+			return FRONTEND_WELL;
+		shared_fence();
+		sh->inbox_at += NBD_REQUEST_SIZE;
 	}
-	if (done) { /* not interruptible in the middle as far as a successor is concerned */
-		shared_busy(sh, 1);
-		memmove(sh->inbox, sh->inbox + done, sh->inbox_len - done);
-		sh->inbox_len -= done;
-		shared_busy(sh, 0);
+	return FRONTEND_WELL;
+}
+
+/* Room in the inbox. A part of a header moves to the front; the kernel sends whole ones. */
+static void make_room(struct shared *sh)
+{
+	uint32_t rest = sh->inbox_len - sh->inbox_at;
+
+	if (!sh->inbox_at)
+		return;
+	if (rest) {
+		shared_move(sh, MOVE_LOST);
+		memmove(sh->inbox, sh->inbox + sh->inbox_at, rest);
+		sh->inbox_len = rest;
+		sh->inbox_at = 0;
+		shared_move(sh, MOVE_NONE);
+	} else {
+		sh->inbox_len = 0; /* in this order, see frontend_recover() */
+		shared_fence();
+		sh->inbox_at = 0;
 	}
-	return result;
 }
 
 static enum frontend_result receive(struct frontend *f)
@@ -257,14 +276,20 @@ static enum frontend_result receive(struct frontend *f)
 	ssize_t n;
 	int error;
 
+	if (sh->inbox_at == sh->inbox_len || sh->inbox_len == INBOX)
+		make_room(sh);
 	if (sh->inbox_len == INBOX)
 		return FRONTEND_WELL;
-	shared_busy(sh, 1);
-	n = recv(f->fd, sh->inbox + sh->inbox_len, INBOX - sh->inbox_len, MSG_DONTWAIT);
+	sh->base_count = sh->got;
+	sh->base_position = sh->inbox_len;
+	shared_move(sh, MOVE_IN);
+	n = read(f->fd, sh->inbox + sh->inbox_len, INBOX - sh->inbox_len);
 	error = errno;
-	if (n > 0)
+	if (n > 0) {
 		sh->inbox_len += (uint32_t)n;
-	shared_busy(sh, 0);
+		sh->got += (uint64_t)n;
+	}
+	shared_move(sh, MOVE_NONE);
 	if (!n)
 		return FRONTEND_ENDED;
 	return n < 0 && error != EAGAIN && error != EINTR ? FRONTEND_LOST : FRONTEND_WELL;
@@ -333,30 +358,49 @@ static void finish(struct frontend *f, unsigned index)
 	r->used = 0;
 }
 
+/* One write for a request, noted so that a successor knows how far it came. */
+static enum frontend_result write_some(struct frontend *f, unsigned index,
+				       const struct iovec *pieces, size_t n_pieces)
+{
+	struct shared *sh = f->shared;
+	ssize_t n;
+	int error;
+
+	sh->moving = index;
+	sh->base_count = sh->wrote;
+	sh->base_position = sh->requests[index].sent;
+	shared_move(sh, MOVE_OUT);
+	n = writev(f->fd, pieces, (int)n_pieces);
+	error = errno;
+	if (n > 0) {
+		sh->requests[index].sent += (uint32_t)n;
+		sh->wrote += (uint64_t)n;
+	}
+	shared_move(sh, MOVE_NONE);
+	f->full = n < 0;
+	return n < 0 && error != EAGAIN && error != EINTR ? FRONTEND_LOST : FRONTEND_WELL;
+}
+
 /* Writes replies until the socket is full or nothing is ready. */
 static enum frontend_result transmit(struct frontend *f)
 {
 	while (f->queue_len) {
 		unsigned index = f->queue[f->queue_head];
-		struct request *r = &f->shared->requests[index];
+		const struct request *r = &f->shared->requests[index];
 		struct iovec pieces[PIECES];
 		uint8_t header[NBD_REPLY_SIZE];
-		struct msghdr message = {.msg_iov = pieces};
-		ssize_t n;
-		int error;
+		size_t n;
 
 		put64(put32(put32(header, NBD_REPLY_MAGIC), r->error), r->handle);
-		message.msg_iovlen = gather(f, index, header, pieces);
-		if (!message.msg_iovlen && r->sent < NBD_REPLY_SIZE + r->len)
+		n = gather(f, index, header, pieces);
+		if (n) {
+			enum frontend_result result = write_some(f, index, pieces, n);
+
+			if (result != FRONTEND_WELL || f->full)
+				return result;
+		} else if (r->sent < NBD_REPLY_SIZE + r->len) {
 			return FRONTEND_WELL; /* a long read whose next chunk is not there yet */
-		shared_busy(f->shared, 1);
-		n = sendmsg(f->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-		error = errno;
-		if (n > 0)
-			r->sent += (uint32_t)n;
-		shared_busy(f->shared, 0);
-		if (n < 0)
-			return error == EAGAIN || error == EINTR ? FRONTEND_WELL : FRONTEND_LOST;
+		}
 		pass(f, index);
 		if (r->sent == NBD_REPLY_SIZE + r->len)
 			finish(f, index);
@@ -376,21 +420,17 @@ enum frontend_result frontend_run(struct frontend *f, bool readable)
 		result = take_requests(f);
 	if (result == FRONTEND_WELL)
 		result = transmit(f);
-	if (result == FRONTEND_WELL && f->shared->inbox_len) /* slots have become free */
+	if (result == FRONTEND_WELL) /* slots have become free */
 		result = take_requests(f);
 	return result;
 }
 
 bool frontend_wants_out(const struct frontend *f)
 {
-	unsigned index = f->queue[f->queue_head];
-	const struct plan *p = &f->plans[index];
-
-	return f->queue_len &&
-	       (p->sending == p->chunks || f->slots[p->slot[p->sending % WINDOW]].ready);
+	return f->queue_len && f->full;
 }
 
 bool frontend_wants_in(const struct frontend *f)
 {
-	return f->shared->inbox_len < INBOX;
+	return f->shared->inbox_at == f->shared->inbox_len || f->shared->inbox_len < INBOX;
 }

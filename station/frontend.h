@@ -46,6 +46,7 @@ struct frontend {
 	unsigned tree_waits; /* slots that wait for tree blocks only */
 	uint16_t queue[REQUESTS]; /* replies in the order they became possible */
 	unsigned queue_head, queue_len;
+	bool full; /* the socket took nothing the last time */
 };
 
 enum frontend_result {
@@ -58,8 +59,11 @@ enum frontend_result {
 bool frontend_init(struct frontend *f, int fd, struct hedge *hedge, struct shared *shared,
 		   uint64_t size);
 
-/* Is the position in the stream known, and the table sane? Otherwise nothing can be taken up. */
-bool frontend_can_resume(const struct shared *shared, uint64_t size);
+/*
+ * Makes the memory right after a data process died, from the kernel's counts of what that process
+ * read and wrote. False: the position in the stream is unknown, nothing can be taken up.
+ */
+bool frontend_recover(struct shared *shared, uint64_t size, uint64_t rchar, uint64_t wchar);
 
 /* Reads requests (when readable), starts chunks, writes what can be written. */
 enum frontend_result frontend_run(struct frontend *f, bool readable);

@@ -6,7 +6,8 @@
 
 static struct {
 	int fd, is_kmsg;
-} target = {STDERR_FILENO, 0};
+	uint64_t *count;
+} target = {STDERR_FILENO, 0, NULL};
 
 void log_to(int fd, int is_kmsg)
 {
@@ -14,10 +15,16 @@ void log_to(int fd, int is_kmsg)
 	target.is_kmsg = is_kmsg;
 }
 
+void log_count(uint64_t *count)
+{
+	target.count = count;
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
 	char line[512];
 	int n, more;
+	ssize_t wrote;
 	va_list args;
 
 	if (target.is_kmsg)
@@ -31,6 +38,7 @@ void log_line(enum log_level level, const char *format, ...)
 		return;
 	n += more < (int)sizeof(line) - n - 1 ? more : (int)sizeof(line) - n - 2;
 	line[n++] = '\n';
-	if (write(target.fd, line, (size_t)n) < 0)
-		return; /* a full or missing log must not stop reads */
+	wrote = write(target.fd, line, (size_t)n);
+	if (wrote > 0 && target.count) /* a full or missing log must not stop reads */
+		*target.count += (uint64_t)wrote;
 }

@@ -51,9 +51,10 @@ size_t report_format(const struct options *o, const struct shared *shared, uint6
 	return at < size ? at : 0;
 }
 
-void report_write(const struct options *o, const struct shared *shared, uint64_t now)
+void report_write(const struct options *o, struct shared *shared, uint64_t now)
 {
 	char text[REPORT_MAX];
+	ssize_t wrote;
 	size_t n;
 
 	if (o->stats_fd < 0)
@@ -62,6 +63,9 @@ void report_write(const struct options *o, const struct shared *shared, uint64_t
 	/* Padded, so that a reader never sees the end of a longer text of a second ago. */
 	while (n && n < sizeof(text) && n % PADDED)
 		text[n++] = ' ';
-	if (pwrite(o->stats_fd, text, n, 0) != (ssize_t)n || ftruncate(o->stats_fd, (off_t)n))
-		return; /* /run is full: reads matter more */
+	wrote = pwrite(o->stats_fd, text, n, 0);
+	if (wrote > 0)
+		shared->wrote += (uint64_t)wrote;
+	if (ftruncate(o->stats_fd, (off_t)n))
+		return; /* reads matter more */
 }

@@ -11,6 +11,6 @@ size_t report_format(const struct options *o, const struct shared *shared, uint6
 		     char *out, size_t size);
 
 /* Replaces the contents of the already open stats file. */
-void report_write(const struct options *o, const struct shared *shared, uint64_t now);
+void report_write(const struct options *o, struct shared *shared, uint64_t now);
 
 #endif

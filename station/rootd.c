@@ -45,12 +45,12 @@ static int wrong(const char *what, const char *value)
 }
 
 /* Splits at the commas. Returns an exit code. */
-static int parse_servers(struct options *o, char *list)
+static int parse_servers(struct options *o, const char *list)
 {
-	char *rest = list;
+	char *rest = strdup(list); /* so that the command line stays as it was given */
 
 	o->servers = calloc(MAX_SERVERS, sizeof(*o->servers));
-	if (!o->servers)
+	if (!o->servers || !rest)
 		return wrong("no memory", list);
 	for (char *one; (one = strsep(&rest, ","));) {
 		if (!*one)
@@ -84,6 +84,7 @@ static int parse(struct options *o, int argc, char **argv)
 	int c;
 
 	*o = (struct options){.hedge_ms = HEDGE_MS, .device = -1, .fd = -1, .stats_fd = -1};
+	o->proc_fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	while ((c = getopt_long(argc, argv, "", names, NULL)) >= 0) {
 		bool well = true;
 

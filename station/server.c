@@ -100,6 +100,7 @@ void server_hang_up(struct server *s, uint64_t now, uint64_t again, const char *
 		close(s->fd); /* which also takes it out of epoll */
 	s->fd = -1;
 	s->state = SERVER_WAITING;
+	s->refused = false;
 	s->deadline = now + again;
 	s->in_len = s->out_len = 0;
 	if (was_up || s->trouble != why)
@@ -126,7 +127,6 @@ static void set_options(int fd)
 
 static void begin(struct server *s, uint64_t now)
 {
-	s->refused = false;
 	s->fd = socket(s->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (s->fd < 0) {
 		server_hang_up(s, now, RECONNECT, "no socket");
@@ -168,6 +168,7 @@ static bool handle(struct server *s, enum nbd_event event, const struct nbd_mess
 		return true;
 	case NBD_UP:
 		s->state = SERVER_UP;
+		s->refused = false;
 		s->patience = HELLO_PATIENCE;
 		s->trouble = NULL;
 		s->last_heard = now;
@@ -178,8 +179,8 @@ static bool handle(struct server *s, enum nbd_event event, const struct nbd_mess
 		s->hooks->answer(s->hooks->owner, s, m, now);
 		return s->state == SERVER_UP;
 	case NBD_REFUSED:
-		s->refused = true;
 		server_hang_up(s, now, REFUSED_RECHECK, m->why);
+		s->refused = true;
 		return false;
 	case NBD_BROKEN:
 		server_hang_up(s, now, BROKEN_RECHECK, m->why);

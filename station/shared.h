@@ -2,10 +2,12 @@
  * What outlives the data process: memory that the supervisor shares with each one it starts.
  *
  * The kernel's requests are kept here, so that a new data process can go on in the same stream
- * where the old one died. That is possible only when the stream's position is known, so the
- * invariant is: `busy` is set exactly while a system call on the device's socket may have moved
- * the stream without this memory saying so. A process that dies with `busy` set leaves an unknown
- * position behind, and the supervisor then gives the device a new socket instead.
+ * where the old one died. For that the stream's position must be known to the byte, also when the
+ * process is killed in the middle of a system call that moved it. The invariant is: while `move` is
+ * MOVE_NONE this memory is right as it stands; while it is MOVE_IN or MOVE_OUT, a read or write has
+ * been begun at `base_position`, and how far it came is the kernel's count of the process's bytes
+ * (rchar and wchar of proc(5) /proc/PID/io, which survive in the zombie) less `base_count`.
+ * While it is MOVE_LOST nothing is known, and the device needs a new socket.
  */
 #ifndef ETS_SHARED_H
 #define ETS_SHARED_H
@@ -31,10 +33,16 @@ struct server_counts {
 	uint64_t reads, hedges, wrong, latency_us;
 };
 
+enum move { MOVE_NONE, MOVE_IN, MOVE_OUT, MOVE_LOST };
+
 struct shared {
-	volatile uint32_t busy; /* see above */
+	volatile uint32_t move;
 	volatile uint64_t beat; /* grows while the data process is alive */
-	uint32_t inbox_len;     /* received, not yet in requests[] */
+	uint64_t got, wrote;	/* bytes this process has moved by read and write, as rchar, wchar */
+	uint64_t base_count, base_position;
+	uint32_t moving;   /* request that MOVE_OUT writes for */
+	uint32_t inbox_at; /* headers before this are in requests[] */
+	uint32_t inbox_len;
 	uint8_t inbox[INBOX];
 	struct request requests[REQUESTS];
 	uint64_t reads, hedges, wrong, longest_stall_us;
@@ -47,10 +55,10 @@ static inline void shared_fence(void)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-static inline void shared_busy(struct shared *s, uint32_t busy)
+static inline void shared_move(struct shared *s, enum move move)
 {
 	shared_fence();
-	s->busy = busy;
+	s->move = move;
 	shared_fence();
 }
 
