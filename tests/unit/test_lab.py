@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from ipaddress import IPv4Address
@@ -21,6 +22,7 @@ from ets.errors import InputError, LabError
 from ets.lab import console, faults, kvm, state, tree, wire
 from ets.lab.dhcpwire import frame, message
 from ets.lab.faults import corrupt_block, slow
+from ets.lab.lab import check_machine
 from ets.lab.progress import Event
 from ets.lab.station import StationOptions, _guest_mac, _json_lines, command
 
@@ -115,6 +117,32 @@ class TestTree:
         made = tree._made(place, lambda part: (part / "new").mkdir(parents=True), lambda: None)
         assert [path.name for path in made.iterdir()] == ["new"]
 
+    def test_a_tree_that_nobody_used_for_a_week_goes(self, tmp_path: Path) -> None:
+        for name, age in (("old", 8), ("used", 8), ("new", 1)):
+            (tmp_path / name).mkdir()
+            os.utime(tmp_path / name, (0, time.time() - age * 86400))
+        tree._made(tmp_path / "used", Path.mkdir, lambda: None)
+        tree._made(tmp_path / "other", Path.mkdir, lambda: None)
+        assert {path.name for path in tmp_path.iterdir()} - {".other.lock"} == {
+            "used",
+            "new",
+            "other",
+        }
+
+    @pytest.mark.root
+    def test_what_is_mounted_is_never_removed(self, tmp_path: Path) -> None:
+        (tmp_path / "tree/dev").mkdir(parents=True)
+        (tmp_path / "tree/dev/null").touch()
+        script = (
+            "import sys; from pathlib import Path; from ets.lab import tree\n"
+            "tree._discard(Path(sys.argv[1]))"
+        )
+        mount = f'mount --bind {tmp_path}/tree/dev {tmp_path}/tree/dev && exec "$@"'
+        argv = ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", script]
+        done = subprocess.run([*argv, f"{tmp_path}/tree"], capture_output=True, check=False)
+        assert b"something is mounted" in done.stderr
+        assert (tmp_path / "tree/dev/null").exists()
+
     def test_two_builders_make_one(self, tmp_path: Path) -> None:
         calls: list[float] = []
         waits: list[float] = []
@@ -147,6 +175,21 @@ class TestTree:
         assert shares == sorted(shares)
         assert 0.9 < shares[-1] < 1
         assert seen[-1].doing == "setting up package121"
+
+
+class TestMachine:
+    def test_a_missing_program_is_named_by_its_package(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(LabError, match=r"(?s)systemd-container.*apt install"):
+            check_machine()
+
+    def test_without_root_it_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        with pytest.raises(LabError, match="root"):
+            check_machine()
 
 
 class TestStation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,13 @@ from ets.site import load
 from ets.site.model import Site
 
 T = TypeVar("T")
+
+#: program and the Debian package that has it
+_NEEDED = (
+    ("ip", "iproute2"), ("nft", "nftables"), ("nsenter", "util-linux"), ("unshare", "util-linux"),
+    ("systemd-nspawn", "systemd-container"), ("mmdebstrap", "mmdebstrap"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+)  # fmt: skip
 
 
 class Lab:
@@ -71,6 +79,7 @@ class Lab:
         """
         site = load.read(site_file)
         check_name(name)
+        check_machine()
         cache = cache or cache_directory()
         clean(events)
         state = _claim(name, site_file, cache)
@@ -235,6 +244,18 @@ def packages_of(site: Site) -> tuple[str, ...]:
     for server in site.servers:
         wanted.update(services.desired(site, server).packages)
     return tuple(sorted(wanted))
+
+
+def check_machine() -> None:
+    """Raises LabError when this machine cannot hold a lab: not root, or a program missing."""
+    if os.geteuid() != 0:
+        raise LabError("the lab makes namespaces and mounts, which needs root", hint="use sudo")
+    missing = sorted({package for program, package in _NEEDED if shutil.which(program) is None})
+    if missing:
+        raise LabError(
+            f"programs of these Debian packages are missing: {' '.join(missing)}",
+            hint=f"apt install {' '.join(missing)} (./demo and ./test do so)",
+        )
 
 
 def clean(events: Events = silent) -> list[str]:

@@ -106,6 +106,13 @@ class LabServer:
         self.container.start()
         self.container.wait_booted(Deadline(deadline))
 
+    def boot_again(self, deadline: float = BOOT) -> None:
+        """Boot it unless it runs, and wait until it has booted: what heals a loss."""
+        if self.container.running:
+            self.container.wait_booted(Deadline(deadline))
+        else:
+            self.boot(deadline)
+
     def apply(self, events: Events = silent) -> None:
         """Make it what the site file asks of it, with its own ``ets apply``, and wait until its
         services answer. Does nothing in a source tree that has no ``ets apply``."""

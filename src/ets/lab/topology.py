@@ -145,7 +145,6 @@ class Topology:
     def plug_server(self, server: Server) -> None:
         """Make the server's namespace, its interfaces with their addresses, and its cables."""
         namespace = self.namespace(server)
-        namespace.make()
         outside, inside = [], []
         for role in self.roles(server):
             network = self._site.networks[role]
@@ -160,8 +159,13 @@ class Topology:
                 f"address add {address} brd + dev {network.interface}",
                 f"link set {network.interface} up",
             ]
-        self.net.batch(outside)
-        namespace.batch(inside)
+        namespace.make()
+        try:
+            self.net.batch(outside)
+            namespace.batch(inside)
+        except BaseException:
+            self.unplug_server(server)
+            raise
 
     def unplug_server(self, server: Server) -> None:
         """Remove the server's cables and its namespace. The kernel takes a namespace apart some

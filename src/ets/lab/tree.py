@@ -8,12 +8,14 @@ looks finished and two builders never do the work twice.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +40,9 @@ SERVICES = (
 
 #: raised when the recipe below changes, so that old trees are not taken for new ones
 _RECIPE = 2
+
+#: seconds after which a tree that nobody used goes, when another one is made
+_UNUSED = 7 * 86400
 
 # Nothing starts by itself in a fresh tree: what runs on a server is ETS' decision. An image that
 # several servers share must hold no identity either.
@@ -131,27 +136,44 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _made(place: Path, make: Callable[[Path], None], waiting: Callable[[], None]) -> Path:
-    if place.is_dir():
-        return place
-    with locked(place.parent / f".{place.name}.lock", waiting):
-        if place.is_dir():
-            return place
-        part = place.parent / f"{place.name}.part"
-        if part.exists():
-            shutil.rmtree(part)
-        try:
-            make(part)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-        part.rename(place)
+    if not place.is_dir():
+        with locked(place.parent / f".{place.name}.lock", waiting):
+            if not place.is_dir():
+                _prune(place.parent)
+                part = place.parent / f"{place.name}.part"
+                _discard(part)
+                try:
+                    make(part)
+                except BaseException:
+                    _discard(part)
+                    raise
+                part.rename(place)
+    os.utime(place)
     return place
+
+
+def _prune(home: Path) -> None:
+    """Remove trees that nobody has asked for in a week: their package list has changed since."""
+    for path in home.iterdir():
+        with contextlib.suppress(OSError):
+            if not path.name.startswith(".") and path.stat().st_mtime < time.time() - _UNUSED:
+                _discard(path)
+
+
+def _discard(tree: Path) -> None:
+    """Remove a tree; well when there is none. Raises LabError when something is mounted in it,
+    such as the machine's /dev."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    if any(line.split()[4].startswith(f"{tree}/") for line in mounts):
+        raise LabError(f"something is mounted below {tree}", hint="findmnt shows it; unmount it")
+    shutil.rmtree(tree, ignore_errors=True)
 
 
 def _debootstrap(packages: tuple[str, ...], target: Path, events: Events) -> None:
     # Check-Valid-Until: lab machines with a wrong clock or a frozen mirror are common, and the
     # Release file's signature is checked all the same.
     argv = [
+        "setpriv", "--pdeathsig", "TERM",
         "mmdebstrap", "--verbose", "--mode=root", "--format=directory", "--variant=minbase",
         "--aptopt=Acquire::Check-Valid-Until false", "--aptopt=Apt::Install-Recommends false",
         "--aptopt=Acquire::Languages none", "--dpkgopt=force-unsafe-io",

@@ -22,5 +22,4 @@ def inject(server: LabServer, *, in_flight: float = 0.0) -> dict[str, Any]:
 
 def heal(server: LabServer, memory: dict[str, Any]) -> None:
     """Boot it again, with the disk that it had."""
-    if not server.container.running:
-        server.boot()
+    server.boot_again()

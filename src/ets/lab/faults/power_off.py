@@ -22,4 +22,4 @@ def heal(server: LabServer, memory: dict[str, Any]) -> None:
     """Boot it again, with the disk that it had."""
     if not server.container.running:
         server.topology.unplug_server(server.server)
-        server.boot()
+    server.boot_again()
