@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from ets.errors import DeadlinePassed
-from ets.host.deadline import Deadline
+from ets.host.deadline import Deadline, wait_for
 from ets.lab.dhcpload import Outcome
-from ets.lab.drills.pair import AWAY, KILL, LATE, STATIONS, STEPS, Step
+from ets.lab.drills.pair import AWAY, BOOTING, KILL, LATE, RUNNING, STATIONS, Step
 from ets.lab.drills.reports import wrong_blocks
 from ets.lab.drills.stage import Actor, FirstReturn, Stage
 from ets.lab.drills.watch import Repeat
-from ets.site.model import Server
 
 #: seconds; under TCG, with both processors shared by four stations
 BOOT = 600.0
@@ -22,6 +19,8 @@ BOOT = 600.0
 AGAIN = 30.0
 #: requests are certainly under way when a server is killed after having stood still so long
 STANDS_STILL = 0.1
+#: bytes of blocks after which a station has found, mounted and begun to use its root
+HAS_ROOT = 2_000_000
 #: what a client that nobody has answered yet may still take: the longest pause of its timers
 DHCP_PATIENCE = 15.0
 
@@ -41,6 +40,7 @@ class Notes:
     guests: dict[str, Outcome] = field(default_factory=dict)
     quiet_dhcp: list[float] = field(default_factory=list)
     late_dhcp: float | None = None
+    late_root: float | None = None
     late_booted: float | None = None
     returned: float | None = None
     shown_from: float = 0.0
@@ -57,20 +57,23 @@ class Play:
         self._running: list[Actor] = []
         self._series = 0
 
-    def run(self, stations: int = len(STATIONS), steps: Sequence[Step] = STEPS) -> None:
+    def run(self, stations: int = len(STATIONS)) -> None:
         """Switch the stations on, wait for them, and play all steps. Raises EtsError."""
         stage = self.stage
         self._running = [stage.switch_on(*station) for station in STATIONS[:stations]]
         self.notes.running = tuple(actor.known.name for actor in self._running)
+        self.notes.quiet_dhcp = [self._answered(actor) for actor in self._running]
+        for step in BOOTING:
+            self._step(step)
         stage.wait_reading(self._running, BOOT)
-        answers = (stage.wire.first_answer(actor.known.mac) for actor in self._running)
-        self.notes.quiet_dhcp = [answer for answer in answers if answer is not None]
         stage.wait_connected(self._running, AGAIN)
         self.notes.shown_from = stage.now
         time.sleep(3)  # what undisturbed reading looks like
-        for step in steps:
+        for step in RUNNING:
             self._step(step)
-        time.sleep(2)
+            self._settle(step)
+        self._late_offers_login()
+        time.sleep(1)
         self.notes.over = stage.now
         # the stations report every 5 s; the damaged image was the only source of wrong blocks
         self.notes.noticed = wrong_blocks(stage.lab)
@@ -95,31 +98,45 @@ class Play:
             with self.stage.fault(step.fault, step.shown, targets, **options):
                 time.sleep(step.lasts)
                 if step is KILL:
-                    self._late_boots()
+                    self._late_has_root()
             if load is not None:
                 self.notes.guests[step.shown] = load.finish(DHCP_PATIENCE)
         if step is AWAY:
             self.notes.returned = back.at
-        self._settle(targets)
         self.notes.ended[step.shown] = self.stage.now
 
-    def _settle(self, targets: Sequence[Server]) -> None:
-        names = " and ".join(server.name for server in targets)
-        self.stage.wait_connected(self._running, AGAIN)
-        self.stage.say(f"{names}: back, and all stations are connected again")
+    def _settle(self, step: Step) -> None:
+        """All stations are connected to all servers again; that is watched as part of the step."""
+        took = self.stage.wait_connected(self._running, AGAIN)
+        self.stage.say(f"mended; after {took:.1f} s all stations are connected to both again")
         time.sleep(1)
+        self.notes.ended[step.shown] = self.stage.now
 
-    def _late_boots(self) -> None:
-        """The station that was switched on at the kill reaches its login while the server is
-        still dead: the survivor alone has booted it."""
+    def _answered(self, actor: Actor) -> float:
+        """How long the station waited for its first DHCP answer, as soon as it has it."""
+        return wait_for(
+            f"a DHCP answer for {actor.known.name}",
+            lambda: self.stage.wire.first_answer(actor.known.mac),
+            Deadline(BOOT),
+        )
+
+    def _late_has_root(self) -> None:
+        """The station that was switched on at the kill reads its root, while the server is still
+        dead: address, boot script, kernel and root are the survivor's."""
         late = self._late
         if late is None:
             return
-        end = Deadline(BOOT)
-        while not self.stage.logged_in(late):
-            if end.passed or not late.machine.running:
-                late.machine.wait_login(0.1)
-                raise DeadlinePassed(f"{late.known.name} did not boot")
-            time.sleep(0.1)
-        self.notes.late_booted = self.stage.now
+        wait_for(
+            f"{late.known.name} to read its root",
+            lambda: self.stage.blocks_to(late) > HAS_ROOT,
+            Deadline(BOOT),
+        )
+        self.notes.late_root = self.stage.now
         self.notes.late_dhcp = self.stage.wire.first_answer(late.known.mac)
+        self.stage.say(f"{late.known.name} has its root from the survivor alone and boots on")
+
+    def _late_offers_login(self) -> None:
+        late = self._late
+        if late is not None:
+            self.stage.wait_login(late, BOOT)
+            self.notes.late_booted = self.stage.now

@@ -101,6 +101,14 @@ class Stage:
                     )
             time.sleep(0.1)
 
+    def wait_login(self, actor: Actor, deadline: float) -> None:
+        """Wait until it offers its login. Raises DeadlinePassed, LabError."""
+        end = Deadline(deadline)
+        while not self.logged_in(actor):
+            if end.passed or not actor.machine.running:
+                actor.machine.wait_login(0.1)  # says why
+            time.sleep(0.1)
+
     def logged_in(self, actor: Actor) -> bool:
         """Has it said that it offers a login? Notes the moment when it is seen first."""
         if any(moment.name == "login" for moment in actor.moments):
@@ -145,6 +153,10 @@ class Stage:
             every=0.2,
         )
         return time.monotonic() - begun
+
+    def blocks_to(self, actor: Actor) -> int:
+        """Bytes of blocks that all servers have sent to a station."""
+        return self._counters.now(str(actor.known.address))
 
     @contextmanager
     def fault(

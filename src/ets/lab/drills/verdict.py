@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ets.lab.drills.pair import KILL, LATE, STEPS, Step
+from ets.lab.drills.pair import BOOTING, KILL, LATE, RUNNING, Step
 from ets.lab.drills.play import STANDS_STILL, Notes
 from ets.lab.drills.stage import Stage
 from ets.report import judge
@@ -28,7 +28,7 @@ def promises(
     rows: Sequence[Row],
     faults: Sequence[Fault],
     good: Callable[[int], str],
-    steps: Sequence[Step] = STEPS,
+    steps: Sequence[Step] = RUNNING + BOOTING,
 ) -> list[Promise]:
     """All promises of the script, in its order."""
     running = [row for row in rows if row.name in notes.running]
@@ -85,8 +85,13 @@ def _nothing(step: Step) -> judge.Watch:
 
 
 def _late(notes: Notes) -> list[Promise]:
-    booted = notes.late_booted is not None
-    detail = f"{LATE[0]} offered its login while the server was still dead" if booted else ""
+    booted = notes.late_root is not None and notes.late_booted is not None
+    detail = (
+        f"{LATE[0]} had address, boot script, kernel and root while the server was dead, and "
+        "booted on to its login"
+        if booted
+        else "it did not reach its login"
+    )
     return [
         Promise(
             "switched on at the kill: stations that the survivor did not boot", "stations", 0,
