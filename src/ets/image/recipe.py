@@ -17,7 +17,7 @@ from ets.errors import ImageError, InputError
 from ets.site.model import Image, Site
 
 #: raised when the builder makes something else of the same recipe
-VERSION = 2
+VERSION = 3
 
 #: what every station needs, whatever its recipe says
 ALWAYS = (

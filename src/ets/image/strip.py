@@ -31,7 +31,7 @@ SECRETS = (
 TRACES = (
     "etc/hostname", "etc/resolv.conf", "etc/.pwd.lock", "var/lib/dbus/machine-id",
     "var/log/*", "var/cache/ldconfig/aux-cache", "var/cache/apt/*.bin",
-    "var/cache/apt/archives/*.deb", "var/cache/apt/archives/lock", "var/lib/apt/lists/*",
+    "var/cache/apt/archives/*", "var/lib/apt/lists/*",
     "var/lib/apt/extended_states.bak", "var/lib/dpkg/*-old", "var/lib/dpkg/lock*",
     "var/cache/debconf/*-old", "var/cache/debconf/templates.dat-old", "var/lib/initramfs-tools/*",
     "var/lib/ucf/cache", "var/lib/systemd/timers/*", "var/lib/systemd/catalog/database.tmp",
