@@ -30,7 +30,7 @@ def test_a_stall_is_the_longest_read_of_any_station() -> None:
     assert promise.held
     assert promise.measured == pytest.approx(0.21)
     assert "ws01" in promise.detail
-    assert "2 reads were out" in promise.detail
+    assert "under way at that moment: 2" in promise.detail
 
 
 def test_a_kill_that_met_no_read_shows_nothing() -> None:

@@ -74,7 +74,7 @@ def stall(
     out = sum(in_flight(row.reads, moment) for row in rows)
     detail = (
         f"worst: {station}; {watch.fault.target} was serving {', '.join(hit)}; "
-        f"{out} reads were out at that moment"
+        f"reads under way at that moment: {out}"
     )
     if struck is not None and not out:
         return Promise(name, unit, limit, None, "no read was under way at that moment")

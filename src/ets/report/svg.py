@@ -16,7 +16,7 @@ from ets.report.timeline import Fault, Row, Timeline, longest_per_fault
 WIDTH = 1180
 LEFT = 150
 RIGHT = 20
-TOP = 74
+TOP = 102
 ROW = 92
 STROKES = 58
 BAND = 12
@@ -71,9 +71,9 @@ class Picture:
         )
 
     def faults(self) -> Iterator[str]:
-        """Columns, labelled in two lines of alternating height where they are narrow."""
+        """Columns; their labels stand on up to three levels, so that narrow ones do not meet."""
         bottom = self.height - AXIS
-        last_end = [-1e9, -1e9]
+        ends = [-1e9] * 3
         for fault in sorted(self.timeline.faults, key=lambda fault: fault.window.start):
             if not self.visible(fault.window):
                 continue
@@ -83,9 +83,9 @@ class Picture:
                 f'width="{max(right - left, 1.5):.1f}" height="{bottom - TOP + 8}">'
                 f"<title>{escape(title(fault))}</title></rect>"
             )
-            wide = 6.4 * max(len(fault.name), len(fault.target))
-            level = 0 if left >= last_end[0] else 1
-            last_end[level] = left + wide + 6
+            wide = 7.0 * max(len(fault.name), len(fault.target))
+            level = next((n for n, end in enumerate(ends) if left >= end), 2)
+            ends[level] = left + wide + 6
             y = 16 + 28 * level
             yield f'<text class="label" x="{left:.1f}" y="{y}">{escape(fault.name)}</text>'
             yield f'<text class="small" x="{left:.1f}" y="{y + 12}">{escape(fault.target)}</text>'
