@@ -14,6 +14,7 @@ from types import FrameType
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
@@ -53,8 +54,9 @@ class Voice:
 
     def say(self, text: str) -> None:
         """A line with the time since the beginning."""
-        self.console.print(f"[dim]{time.monotonic() - self.begun:6.1f} s[/dim]  ", end="")
-        self.console.print(text, markup=False)
+        # one call: servers and images are worked on by several threads at once
+        when = f"[dim]{time.monotonic() - self.begun:6.1f} s[/dim]"
+        self.console.print(f"{when}  {escape(text)}")
         if self._status is not None:
             self._status.update("")
 
