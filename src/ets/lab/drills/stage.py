@@ -143,9 +143,19 @@ class Stage:
         return bool(shown.text.strip())
 
     def wait_connected(self, actors: Sequence[Actor], deadline: float) -> float:
-        """Wait until each has a connection to every server; returns how long that took."""
+        """Wait until each has a connection to every server and gets its blocks from its first
+        one; returns how long that took. The latter because a server that was cut off does not
+        know for a while that its connections are dead."""
         wanted = {str(actor.known.address) for actor in actors}
         begun = time.monotonic()
+        before = [self._from_first(actor) for actor in actors]
+        wait_for(
+            "every station to read from its first server",
+            lambda: all(
+                self._from_first(actor) > sent for actor, sent in zip(actors, before, strict=True)
+            ),
+            Deadline(deadline),
+        )
         wait_for(
             "every station to be connected to every server",
             lambda: all(wanted <= self.connected(server) for server in self.lab.site.servers),
@@ -153,6 +163,9 @@ class Stage:
             every=0.2,
         )
         return time.monotonic() - begun
+
+    def _from_first(self, actor: Actor) -> int:
+        return self._counters.now(str(actor.known.address), str(actor.order[0].stations))
 
     def blocks_to(self, actor: Actor) -> int:
         """Bytes of blocks that all servers have sent to a station."""

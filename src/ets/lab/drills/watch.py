@@ -117,10 +117,14 @@ class BlockCounters:
         listed = self._net.run(["nft", "--json", "list", "set", "bridge", "watch", "blocks"]).stdout
         self._samples.append((time.monotonic(), counted(listed)))
 
-    def now(self, station: str) -> int:
-        """Bytes that all servers have sent to a station's address by the last sample."""
+    def now(self, station: str, server: str | None = None) -> int:
+        """Bytes that all servers (or that one) have sent to a station by the last sample."""
         _, last = self._samples[-1] if self._samples else (0.0, {})
-        return sum(sent for (_, to), sent in last.items() if to == station)
+        return sum(
+            sent
+            for (source, to), sent in last.items()
+            if to == station and server in (None, source)
+        )
 
     def of(self, station: str, origin: float) -> list[tuple[float, dict[str, int]]]:
         """Samples for one station's address: seconds since ``origin``, bytes by server address."""
