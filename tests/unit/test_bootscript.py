@@ -42,9 +42,13 @@ def test_everything_is_asked_of_every_server_in_order(sources: list[Source]) -> 
     script = bootscript.boot(sources, IMAGE, mac=MAC, name="ws01")
     wanted = [str(source.address) for source in sources]
     lines = script.splitlines()
-    fetching = [line for line in lines if re.match("kernel|initrd|chain", line)]
-    assert [addresses(line) for line in fetching] == [wanted] * 3
-    assert all(line.count("--timeout") == len(sources) for line in fetching)
+    for command in ("kernel", "initrd"):
+        fetching = [line for line in lines if line.startswith(command)]
+        assert [addresses(line) for line in fetching] == [[address] for address in wanted]
+        assert all("--timeout" in line for line in fetching)
+    (chain,) = [line for line in lines if line.startswith("chain")]
+    assert addresses(chain) == wanted
+    assert chain.count("--timeout") == len(sources)
     servers = re.search(r"ets\.servers=(\S+)", script)
     assert servers is not None
     assert servers[1].split(",") == wanted
@@ -56,7 +60,7 @@ def test_no_way_leads_out_of_a_script(sources: list[Source]) -> None:
     the firmware takes the next boot device, at the first command that fails uncaught."""
     boot = bootscript.boot(sources, IMAGE, mac=None, name="guest")
     refused = bootscript.refuse(sources, mac=None, reason="no")
-    never_failing = re.compile(r"#|:|echo|set |imgargs|goto again")
+    never_failing = re.compile(r"#|:|echo|set |imgargs|goto (again|loaded)$")
     for script in (boot, refused):
         lines = script.splitlines()
         assert lines[0] == "#!ipxe"
@@ -64,6 +68,8 @@ def test_no_way_leads_out_of_a_script(sources: list[Source]) -> None:
         assert ":again" in lines
         for line in lines:
             assert never_failing.match(line) or "||" in line, line
+            for label in re.findall(r"goto (\w+)", line):
+                assert f":{label}" in lines
 
 
 def test_the_command_line() -> None:

@@ -102,7 +102,7 @@ class Boot:
         wanted = station.image if station else defaults.image
         image = now.images.get(wanted)
         if image is None:
-            reason = f"image {wanted} is not published yet: run ets image publish on a server"
+            reason = f"image {wanted} is not ready: publish one (ets image publish), see ets status"
             return bootscript.refuse(sources, mac=mac, reason=reason)
         name = station.name if station else bootscript.guest_name(mac) if mac else "guest"
         return bootscript.boot(sources, image, mac=mac, name=name, kernel_args=defaults.kernel_args)

@@ -77,9 +77,8 @@ def boot(
         f"echo ETS: {name} boots image {image.name} from {named}",
         f"set wait {WAITS[0]}",
         ":again",
-        "imgfree ||",
-        _try("kernel --name vmlinuz", [f"{s.url}{where}/vmlinuz" for s in sources]),
-        _try("initrd --name initrd.img", [f"{s.url}{where}/initrd.img" for s in sources]),
+        *_tries([source.url + where for source in sources]),
+        ":loaded",
         f"imgargs vmlinuz {command_line(sources, image, mac=mac, name=name, extra=kernel_args)}",
         "boot vmlinuz || goto failed",
         ":failed",
@@ -143,9 +142,20 @@ def guest_name(mac: str) -> str:
     return "guest-" + mac.replace(":", "")
 
 
-def _try(command: str, urls: Sequence[str]) -> str:
-    tries = [f"{command} --timeout ${{wait}} {url}" for url in urls]
-    return " || ".join([*tries, "goto failed"])
+def _tries(folders: Sequence[str]) -> list[str]:
+    """Kernel and initrd from the first server that sends both: who is dead costs one time-out,
+    not one for each file."""
+    lines = []
+    for number, folder in enumerate(folders):
+        otherwise = f"goto server{number + 1}" if number + 1 < len(folders) else "goto failed"
+        lines += [
+            f":server{number}",
+            "imgfree ||",
+            f"kernel --name vmlinuz --timeout ${{wait}} {folder}/vmlinuz || {otherwise}",
+            f"initrd --name initrd.img --timeout ${{wait}} {folder}/initrd.img || {otherwise}",
+            "goto loaded",
+        ]
+    return lines
 
 
 def _again(sources: Sequence[Source], mac: str | None) -> str:
