@@ -100,16 +100,19 @@ class Rig:
             ]
         )
 
-    def boot(self, command_line: str, *, mac: str = MAC) -> subprocess.Popen[bytes]:
-        """Switch the station on."""
+    def boot(
+        self, command_line: str, *, mac: str = MAC, card: str = "virtio-net-pci", memory: int = 512
+    ) -> subprocess.Popen[bytes]:
+        """Switch the station on. ``card`` is QEMU's name of its network card, ``memory`` in MiB."""
         return self.start(
             ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=128",
-             "-cpu", "qemu64", "-smp", "1", "-m", "512", "-display", "none", "-monitor", "none",
+             "-cpu", "qemu64", "-smp", "1", "-m", str(memory),
+             "-display", "none", "-monitor", "none",
              "-kernel", str(self.store.path(self.digest, "vmlinuz")),
              "-initrd", str(self.store.path(self.digest, "initrd.img")),
              "-append", f"{command_line} console=ttyS0,115200",
              "-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no",
-             "-device", f"virtio-net-pci,netdev=n0,mac={mac},romfile=",
+             "-device", f"{card},netdev=n0,mac={mac},romfile=",
              "-device", "virtio-serial",
              "-chardev", f"file,id=events,path={self.events}",
              "-device", "virtserialport,chardev=events,name=ets.event",

@@ -128,6 +128,22 @@ def test_a_sealed_station_reads_through_dm_verity(image: tuple[Store, str], tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_debians_usual_kernel_boots_sealed_on_an_e1000_card(tmp_path: Path) -> None:
+    cache = builder.cache_directory()
+    digest = builder.ensure(read(EXAMPLES / "campus.toml"), "console", cache, base=EXAMPLES)
+    store = Store(cache / "images")
+    assert store.manifest(digest).seal
+    with Rig(store, digest, tmp_path) as rig:
+        for address in SERVERS:
+            rig.serve(address)
+        rig.boot(f"{rig.command_line} ets.seal=1", card="e1000", memory=768)
+        rig.await_login(400)
+        assert "e1000" in rig.said()
+        assert "root device /dev/mapper/ets-root is ready" in rig.said()
+
+
+@pytest.mark.slow
 def test_the_same_image_boots_as_plain_ltsp_from_one_server(
     image: tuple[Store, str], tmp_path: Path
 ) -> None:
