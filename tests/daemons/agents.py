@@ -74,6 +74,7 @@ class AgentHost(Space):
         self.root = directory / server.name
         self.tree = Tree.below(self.root)
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
         self.tree.site.parent.mkdir(parents=True)
         self.tree.site.write_text(site_file)
         self.tree.name.write_text(server.name + "\n")
@@ -88,7 +89,8 @@ class AgentHost(Space):
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the agent; it may not be ready yet."""
-        argv = (sys.executable, "-c", _RUN, str(self.root))
+        told = (f"{name}={value}" for name, value in self.environment.items())
+        argv = ("env", *told, sys.executable, "-c", _RUN, str(self.root))
         self.process = self.start(*argv, log=self.root / "agent.log")
         return self.process
 
@@ -196,27 +198,27 @@ class Kea:
         self._host = host
         self._config = json.dumps(dhcp.kea_config(site, host.server, newcomers=False)).encode()
         place = host.root / "kea"
-        self._root = place / "root"
+        self.root = place / "root"
         for directory in ("rw", "root"):
             (place / directory).mkdir(parents=True)
         rw = place / "rw"
         host.run("mount", "-t", "tmpfs", "tmpfs", str(rw))
         host.run("mkdir", f"{rw}/upper", f"{rw}/work")
         layers = f"lowerdir={server_tree()},upperdir={rw}/upper,workdir={rw}/work"
-        host.run("mount", "-t", "overlay", "overlay", "-o", layers, str(self._root))
-        host.run("mount", "-t", "tmpfs", "tmpfs", f"{self._root}/run")
-        host.run("mkdir", "-p", *(f"{self._root}{d}" for d in KEA_FOLDERS))
+        host.run("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
+        host.run("mount", "-t", "tmpfs", "tmpfs", f"{self.root}/run")
+        host.run("mkdir", "-p", *(f"{self.root}{d}" for d in KEA_FOLDERS))
         for path in (host.tree.kea.parent, host.tree.leases.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.symlink_to(f"{self._root}/{path.relative_to(host.root)}")
+            path.symlink_to(f"{self.root}/{path.relative_to(host.root)}")
         self.process: subprocess.Popen[bytes] | None = None
 
     def up(self) -> None:
         """Start it with the file that ``ets apply`` writes."""
-        path = f"{self._root}{KEA_CONFIG}"
+        path = f"{self.root}{KEA_CONFIG}"
         self._host.run("sh", "-c", 'cat > "$1"', "sh", path, stdin=self._config)
         self.process = self._host.start(
-            "chroot", str(self._root), "kea-dhcp4", "-c", str(KEA_CONFIG),
+            "chroot", str(self.root), "kea-dhcp4", "-c", str(KEA_CONFIG),
             log=self._host.root / "kea.log",
         )  # fmt: skip
 

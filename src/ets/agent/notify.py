@@ -7,18 +7,22 @@ import os
 import socket
 
 
-def notify(*lines: str) -> None:
-    """Tell systemd, where there is one; a lost message is no error."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
-        sock.sendall("\n".join(lines).encode())
+class Notifier:
+    """Whoever started us, where that was systemd. Read once, and taken out of the environment, so
+    that no program that we run speaks in our name."""
 
+    def __init__(self) -> None:
+        self._address = os.environ.pop("NOTIFY_SOCKET", "")
+        told = os.environ.pop("WATCHDOG_USEC", "")
+        for_us = os.environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        #: seconds between two signs of life, half of what was asked for; None: nobody asked
+        self.every = int(told) / 2e6 if told.isdigit() and for_us and int(told) > 0 else None
 
-def watchdog() -> float | None:
-    """Seconds between two signs of life: half of what systemd asked for; None when it did not."""
-    told = os.environ.get("WATCHDOG_USEC", "")
-    for_us = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    return int(told) / 2_000_000 if told.isdigit() and for_us and int(told) > 0 else None
+    def __call__(self, *lines: str) -> None:
+        """Tell it; a lost message is no error."""
+        if not self._address.startswith(("/", "@")):
+            return
+        address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.connect(address)
+            sock.sendall("\n".join(lines).encode())

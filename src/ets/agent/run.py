@@ -11,7 +11,7 @@ import structlog
 
 from ets.agent import place as places
 from ets.agent.core import Agent
-from ets.agent.notify import notify, watchdog
+from ets.agent.notify import Notifier
 from ets.agent.place import Ports, Tree
 from ets.errors import EtsError
 
@@ -25,6 +25,7 @@ def run(tree: Tree | None = None, ports: Ports | None = None) -> None:
 
 async def serve(tree: Tree, ports: Ports) -> None:
     """As ``run``, in a loop that is there already."""
+    notify = Notifier()
     stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -36,13 +37,13 @@ async def serve(tree: Tree, ports: Ports) -> None:
     gc.collect()
     gc.freeze()
     notify("READY=1", f"STATUS=server {agent.place.me.name} of site {agent.place.site.name}")
-    alive = asyncio.create_task(_alive())
+    alive = asyncio.create_task(_alive(notify))
     try:
         while not stop.is_set():
             await _either(stop, reload)
             if reload.is_set() and not stop.is_set():
                 reload.clear()
-                agent = await _again(agent, tree, ports)
+                agent = await _again(agent, tree, ports, notify)
     finally:
         notify("STOPPING=1")
         alive.cancel()
@@ -50,7 +51,7 @@ async def serve(tree: Tree, ports: Ports) -> None:
         log.info("stopped")
 
 
-async def _again(old: Agent, tree: Tree, ports: Ports) -> Agent:
+async def _again(old: Agent, tree: Tree, ports: Ports, notify: Notifier) -> Agent:
     """An agent for the site file as it is now; the old one when that file is no good."""
     notify("RELOADING=1")
     try:
@@ -78,9 +79,8 @@ async def _either(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-async def _alive() -> None:
+async def _alive(notify: Notifier) -> None:
     """Tell systemd's watchdog that the loop turns."""
-    every = watchdog()
-    while every is not None:
+    while notify.every is not None:
         notify("WATCHDOG=1")
-        await asyncio.sleep(every)
+        await asyncio.sleep(notify.every)
