@@ -43,7 +43,7 @@ class Lab:
         self.state = state
         self.site: Site = load.parse(Path(state.site).read_bytes(), state.site)
         self.topology = Topology(state.name, self.site)
-        self.events = events
+        self.events = one_at_a_time(events)
         self._bookkeeping = threading.Lock()
         group = lab_group(state.name)
         layers = [Path(layer) for layer in state.layers]
@@ -219,6 +219,17 @@ class Lab:
             self.events(Event(server.name, "up", 1.0))
 
         each(start, self.servers.values(), lab_group(self.state.name).kill)
+
+
+def one_at_a_time(events: Events) -> Events:
+    """``events`` for several threads: servers start side by side."""
+    lock = threading.Lock()
+
+    def tell(event: Event) -> None:
+        with lock:
+            events(event)
+
+    return tell
 
 
 def each(
