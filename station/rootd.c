@@ -10,7 +10,8 @@
  * byte of the command line is '@', see systemd's ROOT_STORAGE_DAEMONS).
  *
  * --fd N serves the NBD transmission phase on an open socket instead of a device, in the
- * foreground: for tests.
+ * foreground; --new-socket gives the device a new socket after each death of the data process, also
+ * when the stream could go on. Both are for tests.
  */
 #define _GNU_SOURCE
 #include "log.h"
@@ -31,8 +32,6 @@
 #define HEDGE_MS 150
 #define HEDGE_MS_MAX 10000
 #define DEVICE_MAX 1023
-/* How often the kernel looks at a request under way; matters only after a lost socket. */
-#define IO_TIMEOUT_MS "10000"
 
 static int wrong(const char *what, const char *value)
 {
@@ -78,7 +77,8 @@ static int parse(struct options *o, int argc, char **argv)
 	static const struct option names[] = {
 		{"device", 1, NULL, 'd'},   {"root", 1, NULL, 'r'},	{"blocks", 1, NULL, 'b'},
 		{"servers", 1, NULL, 's'},  {"with-tree", 0, NULL, 't'}, {"hedge-ms", 1, NULL, 'h'},
-		{"stats", 1, NULL, 'j'},    {"fd", 1, NULL, 'f'},	{NULL, 0, NULL, 0},
+		{"stats", 1, NULL, 'j'},    {"fd", 1, NULL, 'f'},	{"new-socket", 0, NULL, 'n'},
+		{NULL, 0, NULL, 0},
 	};
 	uint64_t n;
 	int c;
@@ -100,6 +100,8 @@ static int parse(struct options *o, int argc, char **argv)
 			well = verity_parse_root(optarg, o->root), o->export = optarg;
 		else if (c == 't')
 			o->with_tree = true;
+		else if (c == 'n')
+			o->new_socket = true;
 		else if (c == 'j')
 			o->stats = optarg;
 		else if (c == 's' && parse_servers(o, optarg))
@@ -167,7 +169,6 @@ static void ignore_signals(bool all)
 static int serve_device(struct options *o, struct shared *shared)
 {
 	struct device device;
-	char path[64];
 	int pair[2], kmsg, error, null;
 
 	kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
@@ -184,8 +185,6 @@ static int serve_device(struct options *o, struct shared *shared)
 		return 1;
 	}
 	close(pair[1]);
-	snprintf(path, sizeof(path), "/sys/block/nbd%d/queue/io_timeout", o->device);
-	put(path, IO_TIMEOUT_MS);
 	put("/proc/self/oom_score_adj", "-1000");
 	switch (fork()) {
 	case -1:

@@ -35,6 +35,7 @@ struct server {
 	enum server_state state;
 	uint64_t deadline;   /* WAITING: when to try again; CONNECTING, GREETING: when to give up */
 	uint64_t patience;   /* for the handshake; grows, so that a very slow server gets in too */
+	unsigned attempts;
 	bool refused;        /* it lacks the image */
 	const char *trouble; /* why the last attempt failed, so that it is logged once */
 	struct nbd nbd;

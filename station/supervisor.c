@@ -145,11 +145,11 @@ int supervise(const struct options *o, struct device *device, struct shared *sha
 		uint64_t began = now_us();
 		pid_t pid = start(o, shared, fd);
 		int status = 0, error = 0;
-		bool resumable = true;
+		bool resumable = true; /* a process that was not even started has moved nothing */
 
 		if (pid > 0) {
 			watch(pid, shared);
-			resumable = recover(o, pid, shared);
+			resumable = recover(o, pid, shared) && !o->new_socket;
 			waitpid(pid, &status, 0);
 			if (WIFEXITED(status) && WEXITSTATUS(status) == DATA_ENDED)
 				return 0;

@@ -33,7 +33,7 @@ def kill_data_process(station: Station, number: signal.Signals = signal.SIGKILL)
     return pid
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_data_process_killed_under_load(kills: int, pair: Rig, start: Start) -> None:
     """Wherever the signal hits, the new one goes on in the same stream, to the byte."""
     choice = random.Random(kills)
@@ -168,7 +168,7 @@ def spoil(message: bytes, choice: random.Random, likely: float) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("seed", "seconds"), [(1, 6), pytest.param(2, 120, marks=pytest.mark.slow)]
+    ("seed", "seconds"), [(1, 4), pytest.param(2, 120, marks=pytest.mark.slow)]
 )
 def test_hostile_servers(
     seed: int, seconds: float, image: Image, tmp_path: Path, programs: Path
@@ -181,10 +181,10 @@ def test_hostile_servers(
         Station(programs, image, f"{first},{second},{third}", folder=tmp_path) as station,
     ):
         station.load(4, seed)
-        time.sleep(2)
+        time.sleep(1)
         before = memory(station)
-        time.sleep(seconds - 2)
-        assert memory(station) <= before + 300
+        time.sleep(seconds - 1)
+        assert memory(station) == before
         assert len(station.done) > 50
         assert "died of signal" not in station.log
         assert len(met) > 1, "the hostile server was never hung up on"
@@ -216,15 +216,15 @@ def free_port() -> int:
 
 
 def memory(station: Station) -> int:
-    """Resident kilobytes of the data process."""
+    """Kilobytes the data process has asked the kernel for: it needs no more than at its start."""
     status = Path(f"/proc/{station.data_processes()[0]}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    found = re.search(r"VmData:\s+(\d+) kB", status)
     assert found
     return int(found[1])
 
 
 @pytest.mark.parametrize(
-    ("seed", "seconds"), [(1, 5), pytest.param(2, 120, marks=pytest.mark.slow)]
+    ("seed", "seconds"), [(1, 3), pytest.param(2, 120, marks=pytest.mark.slow)]
 )
 def test_fuzzed_parser(seed: int, seconds: int, programs: Path) -> None:
     done = subprocess.run(
@@ -235,4 +235,4 @@ def test_fuzzed_parser(seed: int, seconds: int, programs: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     reached = dict(line.split() for line in done.stdout.decode().splitlines())
-    assert all(int(count) > 100 for count in reached.values()), reached
+    assert all(int(count) > 20 for count in reached.values()), reached
