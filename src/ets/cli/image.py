@@ -28,7 +28,7 @@ from ets.image.recipe import load
 from ets.image.store import Store
 from ets.site.model import Site
 
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 store_option = click.option(
     "--store", "root", type=click.Path(path_type=Path), default=Path(paths.IMAGES),
