@@ -37,17 +37,17 @@ class Step:
 
 
 KILL = Step(
-    "kill", "kill -9", "first", 6, "kill -9 of everything on {target}, with reads under way",
+    "kill", "kill -9", "first", 5, "kill -9 of everything on {target}, with reads under way",
     "stall", 0.3, guests=40,
 )  # fmt: skip
 POWER_OFF = Step(
-    "power-off", "power-off", "second", 5, "{target} loses its power: nobody says goodbye",
+    "power-off", "power-off", "second", 4, "{target} loses its power: nobody says goodbye",
     "stall", 1.0,
 )  # fmt: skip
-CABLE = Step("cable", "cable", "first", 5, "somebody pulls {target}'s cable", "stall", 1.0)
-HANG = Step("hang", "hang", "second", 5, "{target} hangs: all its programs stop", "stall", 1.0)
-SLOW = Step("slow", "slow", "first", 7, "{target} takes 1.5 s longer for every read", "slow", 0.5)
-CORRUPT = Step("corrupt-block", "bad image", "second", 6, "{target}'s image is damaged", "right")
+CABLE = Step("cable", "cable", "first", 4, "somebody pulls {target}'s cable", "stall", 1.0)
+HANG = Step("hang", "hang", "second", 4, "{target} hangs: all its programs stop", "stall", 1.0)
+SLOW = Step("slow", "slow", "first", 6, "{target} takes 1.5 s longer for every read", "slow", 0.5)
+CORRUPT = Step("corrupt-block", "bad image", "second", 5, "{target}'s image is damaged", "right")
 PARTITION = Step(
     "partition", "partition", "first", 4,
     "meanwhile the servers cannot hear each other; stations hear both",

@@ -68,7 +68,7 @@ class Play:
         stage.wait_reading(self._running, BOOT)
         stage.wait_connected(self._running, AGAIN)
         self.notes.shown_from = stage.now
-        time.sleep(3)  # what undisturbed reading looks like
+        time.sleep(2)  # what undisturbed reading looks like
         for step in RUNNING:
             self._step(step)
             self._settle(step)
@@ -109,7 +109,7 @@ class Play:
         """All stations are connected to all servers again; that is watched as part of the step."""
         took = self.stage.wait_connected(self._running, AGAIN)
         self.stage.say(f"mended; after {took:.1f} s all stations are connected to both again")
-        time.sleep(1)
+        time.sleep(0.5)
         self.notes.ended[step.shown] = self.stage.now
 
     def _answered(self, actor: Actor) -> float:
