@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,10 @@ from ets.image.recipe import load
 from ets.image.store import Store
 from ets.site.model import Site
 
-console = Console(highlight=False, markup=False, soft_wrap=True)
+# Where nobody watches, lines are as long as they are: somebody will search them.
+console = Console(
+    highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200
+)
 
 store_option = click.option(
     "--store", "root", type=click.Path(path_type=Path), default=Path(paths.IMAGES),
@@ -102,7 +106,9 @@ def list_(root: Path, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for title in ("IMAGE", "DIGEST", "SIZE", "KERNEL", "STATE"):
-        table.add_column(title, justify="right" if title == "SIZE" else "left", no_wrap=True)
+        table.add_column(
+            title, justify="right" if title == "SIZE" else "left", no_wrap=title != "STATE"
+        )
     for name, digest, size, kernel, state, served in rows:
         note = state if served else f"{state}, NOT served: run 'ets image verify'"
         table.add_row(name, digest[:12], f"{size / 1e6:.0f} MB", kernel, note)
