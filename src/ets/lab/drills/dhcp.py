@@ -15,8 +15,10 @@ from ets.lab.topology import Namespace
 PATIENCE = 30.0
 #: within which all clients are switched on
 BURST = 4.0
-#: when in the burst the fault strikes
-STRIKES = 1.5
+#: within which they are switched on when a server is killed, and when in it that is: so close
+#: together that some are just being served
+RUSH = 0.8
+STRIKES = 0.4
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def quiet(load: Load) -> Outcome:
 def killed(lab: Lab, load: Load, server: str) -> Outcome:
     """``server`` is killed while all clients boot; then those that it had served (all, as none
     knows who will answer) must be able to keep their addresses without it."""
-    load.schedule("boot", over=BURST)
+    load.schedule("boot", over=RUSH)
     load.run(STRIKES)
     with _during(lab, "kill", server):
         load.run(BURST + PATIENCE, until_served=True)
