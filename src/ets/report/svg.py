@@ -24,8 +24,10 @@ AXIS = 34
 #: a stroke's height grows with the logarithm of the read's time, from FAST to SLOW seconds
 FAST = 0.001
 SLOW = 20.0
-#: reads slower than this are drawn as stalls, with their length written beside them
+#: reads slower than this are drawn as wide as they lasted
 STALL = 0.1
+#: and from here on their length is written beside the longest after each fault
+TOLD = 0.2
 #: neighbouring fast reads closer than this many pixels are drawn as one (the slowest of them)
 GRAIN = 1.5
 
@@ -124,10 +126,10 @@ class Picture:
             if self.visible(Window(moment.at, moment.at)):
                 x = self.x(moment.at)
                 yield f'<path class="moment" d="M{x:.1f} {base + BAND + 3:.1f}V{top + 4:.1f}"/>'
-                yield (
-                    f'<text class="small" x="{x + 3:.1f}" y="{top + 12:.1f}">'
-                    f"{escape(moment.name)}</text>"
-                )
+                crowded = x > WIDTH - RIGHT - 7 * len(moment.name)
+                place = f'x="{x - 3:.1f}" text-anchor="end"' if crowded else f'x="{x + 3:.1f}"'
+                name = escape(moment.name)
+                yield f'<text class="small" {place} y="{top + 12:.1f}">{name}</text>'
 
     def strokes(self, row: Row, base: float) -> Iterator[str]:
         """Reads: quick ones as one path, stalls and errors each as a block of its real length."""
@@ -159,7 +161,7 @@ class Picture:
     def worst(self, row: Row, base: float) -> Iterator[str]:
         """The longest read after each fault, in figures."""
         for _, read in longest_per_fault(row, self.timeline.faults, self.timeline.shown.end):
-            if read is not None and read.took >= STALL:
+            if read is not None and read.took >= TOLD:
                 yield (
                     f'<text class="worst" x="{self.x(read.end) + 3:.1f}" '
                     f'y="{base - height(read.took) + 8:.1f}">{read.took:.2f} s</text>'
