@@ -67,7 +67,7 @@ class Play:
         for step in BOOTING:
             self._step(step)
         stage.wait_reading(self._running, BOOT)
-        stage.wait_connected(self._running, AGAIN)
+        stage.wait_connected(self._running, 4 * AGAIN)
         self.notes.shown_from = stage.now
         time.sleep(2)  # what undisturbed reading looks like
         for step in RUNNING:
