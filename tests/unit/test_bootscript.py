@@ -73,13 +73,16 @@ def test_no_way_leads_out_of_a_script(sources: list[Source]) -> None:
 
 
 def test_the_command_line() -> None:
-    script = bootscript.boot(SOURCES, IMAGE, mac=MAC, name="ws01", kernel_args=["quiet", "a=b"])
+    dns = [IPv4Address(f"192.168.77.{number}") for number in (1, 2, 3)]
+    script = bootscript.boot(
+        SOURCES, IMAGE, mac=MAC, name="ws01", dns=dns, kernel_args=["quiet", "a=b"]
+    )
     line = next(line for line in script.splitlines() if line.startswith("imgargs"))
     assert line.split() == [
         "imgargs",
         "vmlinuz",
         "initrd=initrd.img",
-        "ip=${netX/ip}::${netX/gateway}:${netX/netmask}:ws01:eth0:off",
+        "ip=${netX/ip}::${netX/gateway}:${netX/netmask}:ws01:eth0:off:192.168.77.1:192.168.77.2",
         "BOOTIF=01-52-54-00-77-00-01",
         "ets.servers=10.77.0.12,10.77.0.11",
         f"ets.root={'cd' * 32}",

@@ -105,7 +105,14 @@ class Boot:
             reason = f"image {wanted} is not ready: publish one (ets image publish), see ets status"
             return bootscript.refuse(sources, mac=mac, reason=reason)
         name = station.name if station else bootscript.guest_name(mac) if mac else "guest"
-        return bootscript.boot(sources, image, mac=mac, name=name, kernel_args=defaults.kernel_args)
+        return bootscript.boot(
+            sources,
+            image,
+            mac=mac,
+            name=name,
+            dns=self._place.site.dns,
+            kernel_args=defaults.kernel_args,
+        )
 
     def _sources(self, servers: Collection[Server]) -> list[Source]:
         ports = self._place.ports

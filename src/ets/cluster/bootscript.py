@@ -63,6 +63,7 @@ def boot(
     *,
     mac: str | None,
     name: str,
+    dns: Sequence[IPv4Address] = (),
     kernel_args: Iterable[str] = (),
 ) -> str:
     """The script that boots ``image`` from ``sources``, in their order.
@@ -79,7 +80,7 @@ def boot(
         ":again",
         *_tries([source.url + where for source in sources]),
         ":loaded",
-        f"imgargs vmlinuz {command_line(sources, image, mac=mac, name=name, extra=kernel_args)}",
+        f"imgargs vmlinuz {command_line(sources, image, mac=mac, name=name, dns=dns, extra=kernel_args)}",
         "boot vmlinuz || goto failed",
         ":failed",
         f"echo ETS: no server sent image {image.name} in time; trying again, for ever",
@@ -112,18 +113,21 @@ def command_line(
     *,
     mac: str | None,
     name: str,
+    dns: Sequence[IPv4Address] = (),
     extra: Iterable[str] = (),
 ) -> str:
     """The kernel's command line, with iPXE's settings still to be filled in.
 
     ``initrd=`` is for UEFI, where the kernel asks the firmware for it by name. The device in
-    ``ip=`` is a guess that the initramfs corrects by ``BOOTIF``. ``root=`` is what our initramfs
+    ``ip=`` is a guess that the initramfs corrects by ``BOOTIF``; it has room for two of ``dns``, from
+    which LTSP writes the station's resolver. ``root=`` is what our initramfs
     script makes; LTSP looks for it before it leaves the network alone.
     """
+    resolvers = "".join(f":{address}" for address in dns[:2])
     card = hyphens(mac) if mac else "${netX/mac:hexhyp}"
     words = [
         "initrd=initrd.img",
-        f"ip=${{netX/ip}}::${{netX/gateway}}:${{netX/netmask}}:{name}:eth0:off",
+        f"ip=${{netX/ip}}::${{netX/gateway}}:${{netX/netmask}}:{name}:eth0:off{resolvers}",
         f"BOOTIF=01-{card}",
         "ets.servers=" + ",".join(source.export for source in sources),
         f"ets.root={image.roothash}",

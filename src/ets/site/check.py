@@ -149,7 +149,7 @@ def _images(file: SiteFile) -> Iterator[Problem]:
 #: final zero); what is longer is cut off in silence
 _COMMAND_LINE = 2047
 #: of these ETS needs at most so many itself, and so many more for each server
-_OWN, _PER_SERVER = 420, 16
+_OWN, _PER_SERVER = 460, 16
 
 
 def _command_line(file: SiteFile) -> Iterator[Problem]:
