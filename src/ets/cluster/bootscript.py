@@ -72,6 +72,7 @@ def boot(
     """
     where = f"/images/{image.digest}"
     named = ", ".join(source.name for source in sources)
+    arguments = command_line(sources, image, mac=mac, name=name, dns=dns, extra=kernel_args)
     lines = [
         "#!ipxe",
         f"# ETS: station {name} ({mac or 'any'}), image {image.name}, servers in order: {named}",
@@ -80,7 +81,7 @@ def boot(
         ":again",
         *_tries([source.url + where for source in sources]),
         ":loaded",
-        f"imgargs vmlinuz {command_line(sources, image, mac=mac, name=name, dns=dns, extra=kernel_args)}",
+        f"imgargs vmlinuz {arguments}",
         "boot vmlinuz || goto failed",
         ":failed",
         f"echo ETS: no server sent image {image.name} in time; trying again, for ever",
@@ -119,9 +120,9 @@ def command_line(
     """The kernel's command line, with iPXE's settings still to be filled in.
 
     ``initrd=`` is for UEFI, where the kernel asks the firmware for it by name. The device in
-    ``ip=`` is a guess that the initramfs corrects by ``BOOTIF``; it has room for two of ``dns``, from
-    which LTSP writes the station's resolver. ``root=`` is what our initramfs
-    script makes; LTSP looks for it before it leaves the network alone.
+    ``ip=`` is a guess that the initramfs corrects by ``BOOTIF``; it has room for two of ``dns``,
+    from which LTSP writes the station's resolver. ``root=`` is what our initramfs script makes;
+    LTSP looks for it before it leaves the network alone.
     """
     resolvers = "".join(f":{address}" for address in dns[:2])
     card = hyphens(mac) if mac else "${netX/mac:hexhyp}"
