@@ -16,6 +16,7 @@ from ets.report.reads import (
     first_after,
     in_flight,
     longest_stall,
+    outage,
     overlapping,
     parse,
     percentile,
@@ -129,3 +130,15 @@ def test_the_first_good_read_after_a_moment() -> None:
     assert first_after(reads, 20.5) == pytest.approx(0.5)
     assert first_after([Read(20, 1, 1, "", error=5)], 20.5) is None
     assert first_after(reads, 30) is None
+
+
+def test_failed_reads_are_no_data() -> None:
+    failing = [Read(5 + i / 10, 0.001, i, "", error=5) for i in range(70)]
+    reads = [*steady(0, 5), *failing, *steady(12, 20)]
+    assert outage(reads, Window(5, 15), pace=0.1) == pytest.approx(12.005 - 4.905 - 0.1)
+    assert outage(steady(0, 20), Window(5, 15), pace=0.1) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_reader_that_never_recovers_is_without_data_until_the_end() -> None:
+    assert outage(steady(0, 5), Window(5, 15), pace=0.1) == pytest.approx(15 - 4.905 - 0.1)
+    assert outage([], Window(5, 15), pace=0.1) == pytest.approx(9.9)

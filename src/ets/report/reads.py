@@ -139,6 +139,19 @@ def first_after(reads: Iterable[Read], moment: float) -> float | None:
     )
 
 
+def outage(reads: Sequence[Read], window: Window, *, pace: float) -> float:
+    """The longest time in the window without a read that went well, in seconds, less the ``pace``
+    at which the probe reads. Counts stalls and failures alike, and ends with the window: a reader
+    that never recovered has been without data until then."""
+    ends = sorted(read.end for read in reads if not read.error)
+    inside = [end for end in ends if window.start <= end <= window.end]
+    before = [end for end in ends if end < window.start][-1:]
+    moments = [*before, *inside, window.end]
+    if not before:
+        moments = [window.start, *moments]
+    return max(0.0, max(b - a for a, b in pairwise(moments)) - pace)
+
+
 def in_flight(reads: Iterable[Read], moment: float) -> int:
     """How many reads were out at that moment."""
     return sum(1 for read in reads if read.start <= moment <= read.end)
