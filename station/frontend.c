@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #define PIECES 16 /* buffers in one write */
 
@@ -122,34 +121,6 @@ static void begin(struct frontend *f, unsigned index)
 		enqueue(f, index);
 }
 
-bool frontend_recover(struct shared *shared, uint64_t size, uint64_t rchar, uint64_t wchar)
-{
-	unsigned partial = 0;
-
-	if (shared->move == MOVE_IN)
-		shared->inbox_len = (uint32_t)(shared->base_position + rchar - shared->base_count);
-	else if (shared->move == MOVE_OUT && shared->moving < REQUESTS)
-		shared->requests[shared->moving].sent =
-			(uint32_t)(shared->base_position + wchar - shared->base_count);
-	else if (shared->move != MOVE_NONE)
-		return false;
-	shared->move = MOVE_NONE;
-	if (shared->inbox_len > INBOX)
-		return false;
-	if (shared->inbox_at > shared->inbox_len) /* killed while emptying it */
-		shared->inbox_at = shared->inbox_len = 0;
-	for (unsigned i = 0; i < REQUESTS; i++) {
-		const struct request *r = &shared->requests[i];
-
-		if (!r->used)
-			continue;
-		if (r->from > size || r->len > size - r->from || r->sent > NBD_REPLY_SIZE + r->len)
-			return false;
-		partial += r->sent > 0;
-	}
-	return partial <= 1;
-}
-
 /*
  * Requests that the last process had taken on needed at most SLOTS slots then, but one that was
  * partly sent may now need as many as it did, never more. So they all fit again.
@@ -250,51 +221,6 @@ static enum frontend_result take_requests(struct frontend *f)
 	return FRONTEND_WELL;
 }
 
-/* Room in the inbox. A part of a header moves to the front; the kernel sends whole ones. */
-static void make_room(struct shared *sh)
-{
-	uint32_t rest = sh->inbox_len - sh->inbox_at;
-
-	if (!sh->inbox_at)
-		return;
-	if (rest) {
-		shared_move(sh, MOVE_LOST);
-		memmove(sh->inbox, sh->inbox + sh->inbox_at, rest);
-		sh->inbox_len = rest;
-		sh->inbox_at = 0;
-		shared_move(sh, MOVE_NONE);
-	} else {
-		sh->inbox_len = 0; /* in this order, see frontend_recover() */
-		shared_fence();
-		sh->inbox_at = 0;
-	}
-}
-
-static enum frontend_result receive(struct frontend *f)
-{
-	struct shared *sh = f->shared;
-	ssize_t n;
-	int error;
-
-	if (sh->inbox_at == sh->inbox_len || sh->inbox_len == INBOX)
-		make_room(sh);
-	if (sh->inbox_len == INBOX)
-		return FRONTEND_WELL;
-	sh->base_count = sh->got;
-	sh->base_position = sh->inbox_len;
-	shared_move(sh, MOVE_IN);
-	n = read(f->fd, sh->inbox + sh->inbox_len, INBOX - sh->inbox_len);
-	error = errno;
-	if (n > 0) {
-		sh->inbox_len += (uint32_t)n;
-		sh->got += (uint64_t)n;
-	}
-	shared_move(sh, MOVE_NONE);
-	if (!n)
-		return FRONTEND_ENDED;
-	return n < 0 && error != EAGAIN && error != EINTR ? FRONTEND_LOST : FRONTEND_WELL;
-}
-
 /* The pieces of the reply that are ready, from where the stream is. Returns how many. */
 static size_t gather(struct frontend *f, unsigned index, const uint8_t *header,
 		     struct iovec pieces[PIECES])
@@ -358,27 +284,16 @@ static void finish(struct frontend *f, unsigned index)
 	r->used = 0;
 }
 
-/* One write for a request, noted so that a successor knows how far it came. */
-static enum frontend_result write_some(struct frontend *f, unsigned index,
-				       const struct iovec *pieces, size_t n_pieces)
+static enum frontend_result fill_inbox(struct frontend *f)
 {
-	struct shared *sh = f->shared;
-	ssize_t n;
-	int error;
-
-	sh->moving = index;
-	sh->base_count = sh->wrote;
-	sh->base_position = sh->requests[index].sent;
-	shared_move(sh, MOVE_OUT);
-	n = writev(f->fd, pieces, (int)n_pieces);
-	error = errno;
-	if (n > 0) {
-		sh->requests[index].sent += (uint32_t)n;
-		sh->wrote += (uint64_t)n;
+	switch (shared_receive(f->shared, f->fd)) {
+	case 0:
+		return FRONTEND_WELL;
+	case -EPIPE:
+		return FRONTEND_ENDED;
+	default:
+		return FRONTEND_LOST;
 	}
-	shared_move(sh, MOVE_NONE);
-	f->full = n < 0;
-	return n < 0 && error != EAGAIN && error != EINTR ? FRONTEND_LOST : FRONTEND_WELL;
 }
 
 /* Writes replies until the socket is full or nothing is ready. */
@@ -394,10 +309,11 @@ static enum frontend_result transmit(struct frontend *f)
 		put64(put32(put32(header, NBD_REPLY_MAGIC), r->error), r->handle);
 		n = gather(f, index, header, pieces);
 		if (n) {
-			enum frontend_result result = write_some(f, index, pieces, n);
+			int error = shared_send(f->shared, f->fd, index, pieces, n);
 
-			if (result != FRONTEND_WELL || f->full)
-				return result;
+			f->full = error == -EAGAIN;
+			if (error)
+				return f->full ? FRONTEND_WELL : FRONTEND_LOST;
 		} else if (r->sent < NBD_REPLY_SIZE + r->len) {
 			return FRONTEND_WELL; /* a long read whose next chunk is not there yet */
 		}
@@ -410,7 +326,10 @@ static enum frontend_result transmit(struct frontend *f)
 
 enum frontend_result frontend_run(struct frontend *f, bool readable)
 {
-	enum frontend_result result = readable ? receive(f) : FRONTEND_WELL;
+	enum frontend_result result = FRONTEND_WELL;
+
+	if (readable)
+		result = fill_inbox(f);
 
 	for (unsigned i = 0; f->tree_waits && i < SLOTS; i++)
 		if (f->slots[i].data < f->slots[i].count && !f->slots[i].ready &&

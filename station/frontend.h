@@ -59,12 +59,6 @@ enum frontend_result {
 bool frontend_init(struct frontend *f, int fd, struct hedge *hedge, struct shared *shared,
 		   uint64_t size);
 
-/*
- * Makes the memory right after a data process died, from the kernel's counts of what that process
- * read and wrote. False: the position in the stream is unknown, nothing can be taken up.
- */
-bool frontend_recover(struct shared *shared, uint64_t size, uint64_t rchar, uint64_t wchar);
-
 /* Reads requests (when readable), starts chunks, writes what can be written. */
 enum frontend_result frontend_run(struct frontend *f, bool readable);
 

@@ -23,6 +23,7 @@
 #define HELLO_PATIENCE (3 * SECOND)
 #define HELLO_PATIENCE_MAX (60 * SECOND)
 #define SILENCE (30 * SECOND) /* with reads under way: a new connection cannot be worse */
+#define GRUMBLE_EVERY (60 * SECOND) /* a dead host fails in several ways in turn */
 #define IN_SIZE (2 * NBD_MESSAGE_MAX)
 
 bool server_parse(struct server *s, const char *text)
@@ -107,10 +108,13 @@ void server_hang_up(struct server *s, uint64_t now, uint64_t again, const char *
 	s->refused = false;
 	s->deadline = now + again;
 	s->in_len = s->out_len = 0;
-	if (was_up || s->trouble != why)
-		log_line(was_up ? LOG_WARNING : LOG_INFO, "%s %s: %s", s->name,
-			 was_up ? "lost" : "not usable", why);
-	s->trouble = why;
+	if (was_up) {
+		log_line(LOG_WARNING, "%s lost: %s", s->name, why);
+	} else if (s->trouble != why && now >= s->grumble_at) {
+		log_line(LOG_INFO, "%s not usable: %s", s->name, why);
+		s->grumble_at = now + GRUMBLE_EVERY;
+		s->trouble = why;
+	}
 	if (was_up)
 		s->hooks->down(s->hooks->owner, s);
 	nbd_begin(&s->nbd, s->nbd.export, s->nbd.need_bytes);
@@ -175,6 +179,7 @@ static bool handle(struct server *s, enum nbd_event event, const struct nbd_mess
 		s->refused = false;
 		s->patience = HELLO_PATIENCE;
 		s->trouble = NULL;
+		s->grumble_at = 0;
 		s->last_heard = now;
 		log_line(LOG_INFO, "%s connected", s->name);
 		s->hooks->up(s->hooks->owner, s);

@@ -37,7 +37,8 @@ struct server {
 	uint64_t patience;   /* for the handshake; grows, so that a very slow server gets in too */
 	unsigned attempts;
 	bool refused;        /* it lacks the image */
-	const char *trouble; /* why the last attempt failed, so that it is logged once */
+	const char *trouble; /* why it is not usable, as logged last */
+	uint64_t grumble_at; /* when another reason may be logged */
 	struct nbd nbd;
 	uint8_t *in;
 	size_t in_len;

@@ -14,6 +14,8 @@
 
 #include "nbd.h"
 
+#include <sys/uio.h>
+
 #define MAX_SERVERS 16
 #define REQUESTS 256 /* the kernel's driver has 128 under way at most */
 #define INBOX (64 * NBD_REQUEST_SIZE)
@@ -29,6 +31,7 @@ struct request {
 	uint32_t used;
 };
 
+/* hedges: reads for which another server was asked too, since this one was late. */
 struct server_counts {
 	uint64_t reads, hedges, wrong, latency_us;
 };
@@ -55,11 +58,16 @@ static inline void shared_fence(void)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
-static inline void shared_move(struct shared *s, enum move move)
-{
-	shared_fence();
-	s->move = move;
-	shared_fence();
-}
+/* Reads headers into the inbox. 0, -EPIPE when the stream has ended, or another -errno. */
+int shared_receive(struct shared *sh, int fd);
+
+/* Writes n pieces of the request's reply. 0, -EAGAIN when the socket is full, or -errno. */
+int shared_send(struct shared *sh, int fd, unsigned request, const struct iovec *pieces, size_t n);
+
+/*
+ * Makes the memory right after a data process died, from the kernel's counts of what that process
+ * read and wrote. False: the position in the stream is unknown, nothing can be taken up.
+ */
+bool shared_recover(struct shared *shared, uint64_t size, uint64_t rchar, uint64_t wchar);
 
 #endif

@@ -1,7 +1,6 @@
 #define _GNU_SOURCE
 #include "supervisor.h"
 
-#include "frontend.h"
 #include "log.h"
 
 #include <errno.h>
@@ -100,7 +99,7 @@ static bool recover(const struct options *o, pid_t pid, struct shared *shared)
 		    !io_count(text, "wchar: ", &wchar))
 			return false;
 	}
-	return frontend_recover(shared, data_size(o), rchar, wchar);
+	return shared_recover(shared, data_size(o), rchar, wchar);
 }
 
 /* A new socket for the device; everything that was under way on the old one is void. */
