@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from ets.cli.image import command
 from ets.errors import ImageError
 from ets.host.deadline import Deadline, wait_for
 from ets.image import build as builder
@@ -25,6 +27,7 @@ from ets.image.recipe import Input, Recipe, load
 from ets.image.store import Store
 from ets.image.tree import base_tree, tree_key
 from ets.image.workbench import Workbench, workbench
+from ets.site import lock
 from ets.site.load import read
 
 pytestmark = [pytest.mark.root, pytest.mark.daemons, pytest.mark.timeout(600)]
@@ -185,6 +188,18 @@ def test_a_script_that_fails_is_named_and_nothing_is_left(
     assert store.digests() == []
     assert list(store.arriving.iterdir()) == []
     assert left_over() == []
+
+
+def test_the_lock_beside_the_site_file_names_what_was_built(tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    shutil.copyfile(EXAMPLES / "pair.toml", site)
+    lock.write(lock.beside(site), {"other": "0" * 64})
+    store = tmp_path / "images"
+    words = ["build", "console", "--site", str(site), "--store", str(store), "--cache", str(CACHE)]
+    result = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (digest,) = Store(store).digests()
+    assert lock.read(lock.beside(site)) == {"console": digest, "other": "0" * 64}
 
 
 def test_an_unknown_package_is_named(recipe: Recipe, tmp_path: Path) -> None:

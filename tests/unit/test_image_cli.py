@@ -16,6 +16,7 @@ from tests.unit.image_store import damage, make_image
 from ets.cli.image import command, digests_in_use
 from ets.errors import AgentError, ImageError, InputError
 from ets.image.store import Store
+from ets.site import lock
 
 
 @pytest.fixture
@@ -45,6 +46,17 @@ def test_publishing_and_going_back_are_said_and_done(store: Store) -> None:
     states = {row["digest"]: row["state"] for row in listed}
     assert states == {one: "published as console", two: "was published as console before"}
     assert all(row["served"] for row in listed)
+
+
+def test_without_a_digest_the_lock_says_what_is_published(store: Store, tmp_path: Path) -> None:
+    digest = make_image(store)
+    site = tmp_path / "site.toml"
+    with pytest.raises(InputError, match="names no image console") as refused:
+        call(store, "publish", "console", "--site", str(site))
+    assert "ets image build console" in refused.value.hint
+    lock.write(lock.beside(site), {"console": digest})
+    said = call(store, "publish", "console", "--site", str(site)).output
+    assert f"published console = {digest[:12]}" in said
 
 
 def test_an_image_that_is_published_but_not_here_is_named(store: Store) -> None:

@@ -27,6 +27,7 @@ from ets.image import scrub as scrubber
 from ets.image.progress import Event, Events
 from ets.image.recipe import load
 from ets.image.store import Store
+from ets.site import lock
 from ets.site.model import Site
 
 # Where nobody watches, lines are as long as they are: somebody will search them.
@@ -70,6 +71,8 @@ def build(
     with _shown() as events:
         recipe = load(site, name, site_file.resolve().parent)
         digest = builder.build(recipe, store, cache, events=events)
+    beside = lock.beside(site_file)
+    lock.write(beside, {**lock.read(beside), name: digest})
     manifest = store.manifest(digest)
     if as_json:
         click.echo(
@@ -83,7 +86,7 @@ def build(
     if and_publish:
         _say_published(publish.publish(store, name, digest))
     elif not as_json:
-        console.print(f"stations do not get it yet: ets image publish {name} {digest[:12]}")
+        console.print(f"stations do not get it yet: ets image publish {name}")
 
 
 @command.command("list")
@@ -121,15 +124,24 @@ def list_(root: Path, as_json: bool) -> None:
 
 @command.command("publish")
 @click.argument("name")
-@click.argument("digest")
+@click.argument("digest", required=False)
+@site_option
 @store_option
-def publish_(name: str, digest: str, root: Path) -> None:
+def publish_(name: str, digest: str | None, site_file: Path, root: Path) -> None:
     """Give stations of NAME the image DIGEST (its beginning is enough) from their next boot on.
 
+    Without DIGEST: what site.lock beside the site file names, which is what was built last.
     Stations that run keep what they booted. 'ets image rollback NAME' undoes it.
     """
     store = Store(root)
-    _say_published(publish.publish(store, name, store.find(digest)))
+    beside = lock.beside(site_file)
+    wanted = digest or lock.read(beside).get(name)
+    if wanted is None:
+        raise InputError(
+            f"{beside} names no image {name}",
+            hint=f"build one: ets image build {name}; or name a digest of 'ets image list'",
+        )
+    _say_published(publish.publish(store, name, store.find(wanted)))
 
 
 @command.command()
