@@ -8,7 +8,8 @@
     ├── HostError            the machine did not do what was asked           exit 1
     │   ├── CommandFailed    a program ended badly (carries the replayable command)
     │   └── DeadlinePassed   a wait ended without what it waited for
-    ├── PlanError            a plan is stale, or a daemon refused its config exit 1
+    ├── PlanError            a plan cannot be applied: a daemon refused it … exit 1
+    │   └── StalePlan        the server changed since the plan was made      exit 1
     ├── ImageError           an image is missing, damaged or in use          exit 1
     ├── AgentError           an agent did not answer, or answered badly      exit 1
     └── LabError             the lab could not be brought up or torn down    exit 1
@@ -74,7 +75,11 @@ class DeadlinePassed(HostError):
 
 
 class PlanError(EtsError):
-    """A plan is stale, cannot be applied, or a daemon refused the staged configuration."""
+    """A plan cannot be applied, or a daemon refused the staged configuration."""
+
+
+class StalePlan(PlanError):
+    """The server is not any more what it was when the plan was made."""
 
 
 class ImageError(EtsError):

@@ -10,11 +10,15 @@ from rich.text import Text
 
 from ets import paths
 from ets.cli import _server
-from ets.errors import InputError
+from ets.errors import InputError, StalePlan
 from ets.host.local import LocalHost
 from ets.plan import plan as plans
 from ets.plan.apply import Event, apply
 from ets.plan.plan import Plan
+
+#: Who says yes beforehand says it to whatever has to be done: a server that changes between plan
+#: and apply (a service still on its way up) is planned again, but not for ever.
+_ROUNDS = 5
 
 
 @click.command()
@@ -25,11 +29,32 @@ from ets.plan.plan import Plan
 def command(plan_file: str | None, site: str, server: str | None, yes: bool) -> None:
     """Apply PLAN.json as it was shown, or plan now, show the plan, ask, and apply it.
 
-    A plan that no longer fits the server is refused. May be interrupted at any point and run
-    again. Exit code 1: something failed (the message says what); 2: the input is wrong.
+    A saved plan that no longer fits the server is refused; without one, --yes plans again. May be
+    interrupted at any point and run again. Exit code 1: something failed (the message says what);
+    2: the input is wrong.
     """
     host, console = LocalHost(), Console(highlight=False)
-    plan = _read(plan_file) if plan_file else _server.target(site, server, host).plan(host)
+    if plan_file:
+        _apply(_read(plan_file), host, console, yes=yes)
+    else:
+        _plan_and_apply(_server.target(site, server, host), host, console, yes=yes)
+
+
+def _plan_and_apply(
+    target: _server.Target, host: LocalHost, console: Console, *, yes: bool
+) -> None:
+    for left in reversed(range(_ROUNDS if yes else 1)):
+        try:
+            return _apply(target.plan(host), host, console, yes=yes)
+        except StalePlan as error:
+            if not left:
+                raise
+            console.print(Text(error.message), soft_wrap=True)
+    return None
+
+
+def _apply(plan: Plan, host: LocalHost, console: Console, *, yes: bool) -> None:
+    """Show ``plan``, ask unless ``yes``, and apply it. Raises EtsError."""
     if plan.empty:
         apply(plan, host)  # clears away what an interrupted apply may have left
         console.print(f"{plan.server}: nothing to do")

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ets import paths
-from ets.errors import HostError, PlanError
+from ets.errors import HostError, PlanError, StalePlan
 from ets.facts.observe import observe
 from ets.host.transport import Host
 from ets.plan import act, diff, swap
@@ -70,7 +70,7 @@ def ignore(_event: Event) -> None:
 def apply(plan: Plan, host: Host, *, events: Events = ignore, clock: Clock = now) -> Receipt:
     """Do what ``plan`` says on ``host``, and only that; one apply at a time.
 
-    Raises PlanError when the plan is stale, for another server, or refused by a validator, and
+    Raises StalePlan; PlanError when it is for another server or refused by a validator, and
     after everything else was done when a unit did not start; HostError when the host did not do
     what was asked (another apply holds the lock, a disk is full, apt fails). After any error the
     next plan holds what is left to do.
@@ -144,7 +144,7 @@ class _Apply:
             return ()  # it was applied before
         if self.owned.plan == plan.id and self._is_rest_of(left):
             return self._possible(left)
-        raise PlanError(
+        raise StalePlan(
             f"the plan {plan.id} is stale: {host.name} changed since it was made ({plan.created})",
             hint="make a new one (ets plan), read it, apply it",
         )
