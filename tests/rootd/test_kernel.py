@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from pathlib import Path
 
@@ -88,8 +89,8 @@ def test_shape_of_the_processes(rig: Rig, disk: Image) -> None:
         console = guest.console.read_text(errors="replace")
         assert console.count("@bin/rootd --device 0") == 2
         assert console.count("oom -1000") == 2
-        locked = [int(line.split()[1]) for line in console.splitlines() if "VmLck" in line]
-        resident = [int(line.split()[1]) for line in console.splitlines() if "VmRSS" in line]
+        locked = [int(kib) for kib in re.findall(r"VmLck:\s+(\d+) kB", console)]
+        resident = [int(kib) for kib in re.findall(r"VmRSS:\s+(\d+) kB", console)]
         assert len(locked) == 2
         assert all(kib > 0 for kib in locked)
         assert all(kib < 16 << 10 for kib in resident), resident
