@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ets.errors import EtsError
+from ets.host.run import log_to_stderr
 from ets.report.promises import figure
 
 HERE = Path(__file__).parent
@@ -153,6 +154,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.runs < 1:
         parser.error("--runs must be at least 1")
     sys.path.insert(0, str(HERE))
+    log_to_stderr(verbose=False)
     try:
         rows: list[Row] = import_module(given.name).rows(given.runs)
     except EtsError as error:

@@ -4,16 +4,15 @@ group) is a verb; nothing has to be registered. May import every room.
 
 from __future__ import annotations
 
-import logging
 import pkgutil
 import sys
 from importlib import import_module
 
 import click
-import structlog
 
 from ets import __version__
 from ets.errors import EtsError
+from ets.host.run import log_to_stderr
 
 
 class Verbs(click.Group):
@@ -35,12 +34,7 @@ class Verbs(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Say which programs are run.")
 def ets(verbose: bool) -> None:
     """The Embedded Terminal Server: one file, site.toml, describes a site."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.DEBUG if verbose else logging.WARNING
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log_to_stderr(verbose=verbose)
 
 
 def main() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +15,16 @@ import structlog
 from ets.errors import CommandFailed, DeadlinePassed, HostError
 
 log = structlog.get_logger("ets.run")
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """Log warnings to standard error and, with ``verbose``, every program that is run."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.DEBUG if verbose else logging.WARNING
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 @dataclass(frozen=True, slots=True)
