@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def rows(runs: int) -> list[Row]:
         for _ in range(runs):
             for plain in (False, True):
                 took, received = _boot(material, size, plain=plain)
+                root = "plain LTSP" if plain else "ours"
+                print(f"{size} at once, {root}: {took:.1f} s, {received:.1f} MB", file=sys.stderr)
                 times[plain].append(took)
                 sizes[plain].append(received)
         at_once = f"{size} station{'s' * (size > 1)} at once"

@@ -131,8 +131,7 @@ class Image:
     ``source`` is ``recipe`` (a fresh Debian tree from ``suite`` and ``packages``) or ``server``
     (this server's own tree, as LTSP does it). ``kernel`` is a Debian package name.
     ``scripts`` run inside the tree, in order, as root, without a network. ``seal`` puts dm-verity
-    below squashfs in the station too. ``compression`` is a zstd level, 1 to 22. ``ram`` makes
-    stations copy the image to memory before they use it.
+    below squashfs in the station too. ``compression`` is a zstd level, 1 to 22.
     """
 
     name: str
