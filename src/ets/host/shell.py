@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import stat
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 
 from ets.errors import CommandFailed, HostError
@@ -51,7 +52,7 @@ _HOLD = (
 )
 
 
-class ShellHost:
+class ShellHost(ABC):
     """A ``Host`` behind a command line. Kinds of it say how in ``wrap``."""
 
     def __init__(self, name: str) -> None:
@@ -62,9 +63,9 @@ class ShellHost:
         """What a person calls it."""
         return self._name
 
+    @abstractmethod
     def wrap(self, argv: Sequence[str]) -> list[str]:
         """The command line on this machine that runs ``argv`` there."""
-        raise NotImplementedError
 
     def run(
         self,
