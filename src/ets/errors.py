@@ -12,6 +12,7 @@
     │   └── StalePlan        the server changed since the plan was made      exit 1
     ├── ImageError           an image is missing, damaged or in use          exit 1
     ├── AgentError           an agent did not answer, or answered badly      exit 1
+    ├── CloneError           a server could not be copied, joined or rebuilt exit 1
     └── LabError             the lab could not be brought up or torn down    exit 1
 
 A traceback that reaches a user is a bug of ours. Exit code 3 is no error: it means drift was
@@ -88,6 +89,10 @@ class ImageError(EtsError):
 
 class AgentError(EtsError):
     """An agent did not answer, or answered something unusable."""
+
+
+class CloneError(EtsError):
+    """A server could not be copied, or may not join the site."""
 
 
 class LabError(EtsError):

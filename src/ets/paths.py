@@ -13,10 +13,14 @@ SITE_LOCK = ETC / "site.lock"
 SERVER_NAME = ETC / "server"
 PKI = ETC / "pki"
 CA_CERT = PKI / "ca.crt"
+#: only on servers that may take newcomers: whoever has it can make a server of this site
+CA_KEY = PKI / "ca.key"
 SERVER_CERT = PKI / "server.crt"
 SERVER_KEY = PKI / "server.key"
 #: 32 random bytes, hex; the same on all servers of a site; authenticates heartbeats
 SITE_SECRET = PKI / "site.secret"
+#: the certificates that are not valid any more, signed by the site's CA (RFC 5280)
+CRL = PKI / "site.crl"
 
 STATE = PurePosixPath("/var/lib/ets")
 IMAGES = STATE / "images"
@@ -26,6 +30,12 @@ OWNED = STATE / "owned.json"
 RUNTIME = STATE / "runtime"
 #: boot scripts as last rendered, which nginx serves when the agent does not answer
 BOOT_SCRIPTS = STATE / "boot"
+#: joins that this server has opened, a directory for each name
+JOINS = STATE / "joins"
+#: on a newcomer: its keys and how to reach the server that it was copied from, until it is done
+JOIN = STATE / "join"
+#: while it is there, this server is not in service yet
+JOINING = RUNTIME / "joining"
 
 RUN = PurePosixPath("/run/ets")
 AGENT_SOCKET = RUN / "agent.sock"
@@ -43,3 +53,5 @@ PORT_TFTP = 69
 PORT_AGENT_LOCAL = 8470
 PORT_AGENT_PEERS = 8471
 PORT_HEARTBEAT = 8472
+#: the sshd that runs only while a server is copied
+PORT_CLONE = 8473
