@@ -13,6 +13,7 @@ import pytest
 
 from ets.cluster.bootscript import BootImage, Source, command_line, guest_name
 from ets.site.load import SiteError, parse
+from ets.site.model import CloneRules
 
 PAIR = Path(__file__).with_name("site_pair.toml").read_text()
 
@@ -137,6 +138,33 @@ ROWS = [
         "images.console.suite",
         "no mea",
     ),
+    # servers that join
+    (ALPHA, ALPHA + '\nmac = "52:54:00:77:00:02"', "stations.known[1].mac", "MAC of server alpha"),
+    (ALPHA, ALPHA + '\nmac = "ff:ff:ff:ff:ff:ff"', "servers[0].mac", "is a multicast"),
+    (ALPHA, ALPHA + '\nmac = "52-54-00-77-01-01"', "servers[0].mac", None),
+    ("[images.console]", '[images.i]\nrole = "installer"\n[images.console]', "images.i", None),
+    ("[images.console]", '[images.console]\nrole = "installer"', "stations.image", "installs serv"),
+    ("[images.console]", '[images.console]\nrole = "server"', "images.console.role", "none of the"),
+    (
+        "[images.console]",
+        '[images.i]\nrole = "installer"\n[images.j]\nrole = "installer"\n[images.console]',
+        "images.j.role",
+        "is a second installer: i",
+    ),
+    (
+        "[images.console]",
+        '[images.i]\nrole = "installer"\nsource = "server"\n[images.console]',
+        "images.i.source",
+        "cannot be a server's tree",
+    ),
+    ("[images.console]", '[clone]\nexclude = ["/srv/a b"]\n[images.console]', "clone", None),
+    ("[images.console]", '[clone]\nexclude = ["srv"]\n[images.console]', "clone.exclude[0]", "abso"),
+    ("[images.console]", '[clone]\nexclude = ["/"]\n[images.console]', "clone.exclude[0]", "plain"),
+    ("[images.console]", '[clone]\nexclude = ["/a/.."]\n[images.console]', "clone.exclude[0]", "pla"),
+    ("[images.console]", '[clone]\nexclude = ["/etc"]\n[images.console]', "clone.exclude[0]", "do wi"),
+    ("[images.console]", '[clone]\nexclude = ["/var"]\n[images.console]', "clone.exclude[0]", "do wi"),
+    ("[images.console]", '[clone]\nlayout = "zfs"\n[images.console]', "clone.layout", "is none of"),
+    ("[images.console]", '[clone]\nmirror = "yes"\n[images.console]', "clone.mirror", "must be true"),
     # name and time servers
     ("[dns]\nservers = [", '[dns]\nservers = ["10.77.2.9", ', "dns.servers[0]", "handed out"),
     ("[dns]\nservers = [", '[dns]\nservers = ["127.0.0.1", ', "dns.servers[0]", "can ask"),
@@ -284,6 +312,21 @@ def test_no_host_has_a_guests_name() -> None:
     guest = guest_name("52:54:00:77:00:09")
     said = problems(PAIR.replace(WS01, f'name = "{guest}"'))
     assert any("guests are given" in line for line in said)
+
+
+def test_what_is_said_of_joins_and_copies_is_in_the_site() -> None:
+    clone = '[clone]\nexclude = ["/srv/scratch"]\nlayout = "btrfs"\nmirror = true\n'
+    text = PAIR.replace(ALPHA, ALPHA + '\nmac = "52-54-00-77-01-0A"')
+    text = text.replace("[images.console]", clone + '[images.i]\nrole = "installer"\n[images.console]')
+    site = parse(text.encode())
+    assert site.server("alpha").mac == "52:54:00:77:01:0a"
+    assert site.server("beta").mac is None
+    assert site.clone == CloneRules(("/srv/scratch",), "btrfs", mirror=True)
+    assert site.installer is not None
+    assert site.installer.name == "i"
+    plain = parse(PAIR.encode())
+    assert plain.clone == CloneRules()
+    assert plain.installer is None
 
 
 def test_no_two_servers_is_no_mistake() -> None:

@@ -18,6 +18,7 @@ TABLES: dict[str, type[schema.Table]] = {
     "## `[[stations.known]]`": schema.StationTable,
     "## `[images.NAME]`": schema.ImageTable,
     "## `images.NAME.files`": schema.FileTable,
+    "## `[clone]`": schema.CloneTable,
 }
 
 

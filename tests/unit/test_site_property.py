@@ -48,7 +48,8 @@ def sound(site: Site) -> None:
         part = guest_slice(site, server)
         assert (part is not None) == site.defaults.guests
         assert part is None or not any(address in part for address in owned)
-    assert {station.image for station in site.stations} | {site.defaults.image} == set(site.images)
+    for_stations = {name for name, image in site.images.items() if image.role == "station"}
+    assert {station.image for station in site.stations} | {site.defaults.image} == for_stations
     hosts = [server.name for server in site.servers] + [station.name for station in site.stations]
     assert len(set(hosts)) == len(hosts)
     assert all(server.weight > 0 for server in site.servers)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from ets.site.addresses import networks
 from ets.site.model import (
     ROLES,
+    CloneRules,
     Image,
     ImageFile,
     Network,
@@ -20,6 +21,7 @@ from ets.site.model import (
 )
 from ets.site.pools import assign_known
 from ets.site.schema import (
+    CloneTable,
     ImageTable,
     NetworkTable,
     ServerTable,
@@ -50,6 +52,7 @@ def build(file: SiteFile, digest: str) -> Site:
         images={name: _image(name, i) for name, i in (file.images or {}).items()},
         dns=tuple((file.dns and file.dns.servers) or ()),
         time=tuple((file.time and file.time.servers) or ()),
+        clone=_clone(file.clone),
         digest=digest,
     )
 
@@ -70,7 +73,17 @@ def _network(role: Role, table: NetworkTable) -> Network:
 def _server(table: ServerTable) -> Server:
     found: dict[Role, IPv4Address | None] = {role: getattr(table, role) for role in ROLES}
     addresses = {role: address for role, address in found.items() if address is not None}
-    return Server(_given(table.name), addresses, _given(table.weight))
+    return Server(_given(table.name), addresses, _given(table.weight), table.mac)
+
+
+def _clone(table: CloneTable | None) -> CloneRules:
+    if table is None:
+        return CloneRules()
+    return CloneRules(
+        exclude=tuple(table.exclude or ()),
+        layout=_given(table.layout),
+        mirror=_given(table.mirror),
+    )
 
 
 def _defaults(table: StationsTable) -> StationDefaults:
@@ -122,4 +135,5 @@ def _image(name: str, table: ImageTable) -> Image:
         ltsp_conf=table.ltsp_conf,
         seal=_given(table.seal),
         compression=_given(table.compression),
+        role=_given(table.role),
     )

@@ -110,13 +110,15 @@ def _names(file: SiteFile) -> Iterator[Problem]:
 
 def _macs(file: SiteFile) -> Iterator[Problem]:
     owner: dict[str, str] = {}
-    for where, station in known(file):
-        if station.mac is None:
+    cards = [("server", where, server.name, server.mac) for where, server in servers(file)]
+    cards += [("station", where, station.name, station.mac) for where, station in known(file)]
+    for kind, where, name, mac in cards:
+        if mac is None:
             continue
-        if station.mac in owner:
-            message = f"is also the MAC of {owner[station.mac]}"
-            yield Problem(f"{where}.mac", message, show(station.mac), "each network card once")
-        owner.setdefault(station.mac, f"station {station.name or '?'} ({where})")
+        if mac in owner:
+            message = f"is also the MAC of {owner[mac]}"
+            yield Problem(f"{where}.mac", message, show(mac), "each network card once")
+        owner.setdefault(mac, f"{kind} {name or '?'} ({where})")
 
 
 def _images(file: SiteFile) -> Iterator[Problem]:
@@ -135,14 +137,34 @@ def _images(file: SiteFile) -> Iterator[Problem]:
     used = {name for _, name in named}
     # a misspelt reference is one mistake, not two
     used |= {nearest(name, file.images) for name in used if name not in file.images}
-    for name in file.images:
-        if name not in used:
+    for name, image in file.images.items():
+        if name not in used and image.role != "installer":
             yield Problem(
                 spell(("images", name)),
                 "no station uses this image",
                 "",
                 "name it in stations.image or a station's image, or remove it",
             )
+
+
+def _installers(file: SiteFile) -> Iterator[Problem]:
+    """An installer that stations would boot, and more than one of them."""
+    found = [name for name, image in (file.images or {}).items() if image.role == "installer"]
+    for name in found[1:]:
+        message = f"is a second installer: {found[0]} is one already"
+        yield Problem(spell(("images", name, "role")), message, '"installer"', "one installer")
+    named = [(f"{where}.image", station.image) for where, station in known(file)]
+    if file.stations:
+        named.insert(0, ("stations.image", file.stations.image))
+    for where, used in named:
+        if used in found:
+            message = "is the image that installs servers, not one for stations"
+            yield Problem(where, message, show(used), 'an image with role = "station"')
+    for name in found:
+        image = (file.images or {})[name]
+        if image.source == "server":
+            message = "cannot be a server's tree: it installs one"
+            yield Problem(spell(("images", name, "source")), message, '"server"', '"recipe"')
 
 
 #: bytes that the kernel keeps of its command line (COMMAND_LINE_SIZE on x86 and arm64, less the
@@ -208,6 +230,7 @@ LOOKS: tuple[Callable[[SiteFile], Iterator[Problem]], ...] = (
     _names,
     _macs,
     _images,
+    _installers,
     _recipes,
     _command_line,
 )

@@ -72,11 +72,16 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A terminal server. ``weight`` is its share of the stations relative to the others' (> 0)."""
+    """A terminal server. ``weight`` is its share of the stations relative to the others' (> 0).
+
+    ``mac`` is its card on the stations' network (lower case with colons), None when the file does
+    not say: what netboots with it may become this server without being asked its name.
+    """
 
     name: str
     addresses: Mapping[Role, IPv4Address]
     weight: float = 1.0
+    mac: str | None = None
 
     @property
     def stations(self) -> IPv4Address:
@@ -126,7 +131,7 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The recipe of an image that stations boot.
+    """The recipe of an image: for stations, or (``role``) the one that installs new servers.
 
     ``source`` is ``recipe`` (a fresh Debian tree from ``suite`` and ``packages``) or ``server``
     (this server's own tree, as LTSP does it). ``kernel`` is a Debian package name.
@@ -144,6 +149,17 @@ class Image:
     ltsp_conf: str | None = None
     seal: bool = False
     compression: int = 3
+    role: Literal["station", "installer"] = "station"
+
+
+@dataclass(frozen=True, slots=True)
+class CloneRules:
+    """How servers are copied: ``exclude`` are absolute paths that are left out with everything
+    below, ``layout`` and ``mirror`` (on two disks) are of a new server's disk."""
+
+    exclude: tuple[str, ...] = ()
+    layout: Literal["plain", "lvm", "btrfs"] = "plain"
+    mirror: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +180,7 @@ class Site:
     images: Mapping[str, Image]
     dns: tuple[IPv4Address, ...] = ()
     time: tuple[str, ...] = ()
+    clone: CloneRules = CloneRules()
     digest: str = field(default="", compare=False)
 
     def server(self, name: str) -> Server:
@@ -180,6 +197,11 @@ class Site:
     def station(self, mac: str) -> Station | None:
         """The known station with that MAC (lower case, colons), or None for a guest."""
         return next((station for station in self.stations if station.mac == mac), None)
+
+    @property
+    def installer(self) -> Image | None:
+        """The image that installs new servers, when the site has one."""
+        return next((i for i in self.images.values() if i.role == "installer"), None)
 
     @property
     def stations_net(self) -> Network:

@@ -18,6 +18,7 @@ from ets.site.values import (
     Address,
     Compression,
     Domain,
+    Excluded,
     Interface,
     Kernel,
     KernelArg,
@@ -117,6 +118,9 @@ class ServerTable(Table):
     lan: Address | None = Field(None, description="Its address on the LAN.")
     stations: Address | None = Field(None, description="Its address on the stations' network.")
     compute: Address | None = Field(None, description="Its address on the compute array's network.")
+    mac: Mac | None = Field(
+        None, description="Its network card on the stations' network, for joins by network boot."
+    )
 
 
 class StationTable(Table):
@@ -162,6 +166,9 @@ class FileTable(Table):
 class ImageTable(Table):
     """The recipe of one image."""
 
+    role: Literal["station", "installer"] | None = Field(
+        "station", description="Whether stations boot it, or machines that become servers."
+    )
     source: Literal["recipe", "server"] | None = Field(
         "recipe", description="A fresh Debian tree, or this server's own tree as LTSP does it."
     )
@@ -190,6 +197,18 @@ class ImageTable(Table):
     )
 
 
+class CloneTable(Table):
+    """How a server is copied to a new one."""
+
+    exclude: list[Excluded] | None = Field(
+        None, max_length=256, description="Paths that are not copied, with everything below them."
+    )
+    layout: Literal["plain", "lvm", "btrfs"] | None = Field(
+        "plain", description="What a new server's disk is made of."
+    )
+    mirror: bool | None = Field(False, description="Whether a new server mirrors two disks.")
+
+
 class SiteFile(Table):
     """A site: one file from which every server is derived."""
 
@@ -203,6 +222,7 @@ class SiteFile(Table):
     )
     stations: StationsTable | None = None
     images: dict[Label, ImageTable] | None = None
+    clone: CloneTable | None = None
 
 
 class _Published(GenerateJsonSchema):

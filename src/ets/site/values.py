@@ -195,6 +195,23 @@ def _target(value: Any) -> str:
     return text
 
 
+#: without these a copy is no server
+_VITAL = ("/bin", "/boot", "/etc", "/lib", "/opt/ets", "/sbin", "/usr", "/var/lib/dpkg")
+
+
+def _excluded(value: Any) -> str:
+    allowed = "an absolute path on the servers, such as /srv/scratch"
+    text = _text(value, allowed)
+    if not text.startswith("/") or len(text) > 1024 or not text.isprintable():
+        raise _refuse("is not an absolute path", allowed)
+    parts = text.split("/")[1:]
+    if not all(parts) or any(part in {".", ".."} for part in parts):
+        raise _refuse("is not a plain path", allowed)
+    if any(f"{path}/".startswith(f"{text}/") for path in _VITAL):
+        raise _refuse("is what no server can do without", "a path that holds data only")
+    return text
+
+
 def _kernel_arg(value: Any) -> str:
     allowed = "one argument, letters, digits and _.,:=/@%+~[]- only, such as console=ttyS0,115200"
     text = _text(value, allowed)
@@ -296,6 +313,9 @@ Kernel = Annotated[
 Source = Annotated[str, BeforeValidator(_source), WithJsonSchema({"type": "string"})]
 Target = Annotated[
     str, BeforeValidator(_target), WithJsonSchema({"type": "string", "pattern": "^/"})
+]
+Excluded = Annotated[
+    str, BeforeValidator(_excluded), WithJsonSchema({"type": "string", "pattern": "^/."})
 ]
 KernelArg = Annotated[
     str,
