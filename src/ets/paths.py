@@ -19,8 +19,6 @@ SERVER_CERT = PKI / "server.crt"
 SERVER_KEY = PKI / "server.key"
 #: 32 random bytes, hex; the same on all servers of a site; authenticates heartbeats
 SITE_SECRET = PKI / "site.secret"
-#: the certificates that are not valid any more, signed by the site's CA (RFC 5280)
-CRL = PKI / "site.crl"
 
 STATE = PurePosixPath("/var/lib/ets")
 IMAGES = STATE / "images"
@@ -28,6 +26,8 @@ RECEIPTS = STATE / "receipts"
 JOURNAL = STATE / "journal"
 OWNED = STATE / "owned.json"
 RUNTIME = STATE / "runtime"
+#: the certificates that are not valid any more, signed by the site's CA (RFC 5280)
+CRL = RUNTIME / "site.crl"
 #: boot scripts as last rendered, which nginx serves when the agent does not answer
 BOOT_SCRIPTS = STATE / "boot"
 #: joins that this server has opened, a directory for each name
