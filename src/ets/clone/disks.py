@@ -116,7 +116,7 @@ class Choice:
 def size_words(size: int) -> str:
     """A size as on a disk's label: decimal, two digits that count."""
     value, unit = float(size), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):  # noqa: B007
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
         if value < 1000 or unit == "PB":
             break
         value /= 1000
@@ -139,6 +139,8 @@ def choose(
     it is refused.
     """
     named = [_named(machine, want) for want in wanted]
+    if len(set(named)) != len(named):
+        raise CloneError("a disk was named twice", hint="a mirror needs two disks")
     among = tuple(named) or machine.disks
     refused = {d.path: _refusal(d, room, named=bool(named)) for d in among}
     fit = [d for d in among if refused[d.path] is None]

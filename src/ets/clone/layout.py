@@ -58,7 +58,7 @@ class Layout:
     def packages(self) -> tuple[str, ...]:
         """The Debian packages that a server on such disks needs, and so the one that is copied."""
         wanted = [_PACKAGES[self.kind]] if self.kind in _PACKAGES else []
-        return tuple([*wanted, *(["mdadm"] if self.mirror else [])])
+        return (*wanted, *(["mdadm"] if self.mirror else []))
 
     def room(self, needed: int) -> int:
         """How large each disk must be, in bytes, for ``needed`` bytes of files: with the small
