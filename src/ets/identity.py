@@ -48,7 +48,9 @@ WAYS: Mapping[str, Way] = {
     "kept": Way("copied as it is", copied=True),
     "copied once": Way("copied; from then on each server goes on with its own", copied=True),
     "not copied": Way("not copied; made again by whoever needs it"),
-    "by hand": Way("not copied; named at the end of the copy, because a person must decide"),
+    "by hand": Way(
+        "removed from the copy, and named at its end, because a person must decide", True, True
+    ),
     "site file": Way("written from the site file for the new name", writes=True),
     "names": Way("the old name replaced by the new one, wherever it stands as a word", True, True),
     "addresses": Way(
@@ -123,7 +125,7 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = {
         _out(
             "this server's own history, and what it makes again",
             "/var/lib/ets/boot/** /var/lib/ets/journal /var/lib/ets/receipts/** "
-            "/var/lib/ets/staged/** /var/lib/ets/images/incoming/**",
+            "/var/lib/ets/staged/** /var/lib/ets/clone/** /var/lib/ets/images/incoming/**",
         ),
         _alive(
             "what ETS keeps here, and what lay there before; images are named by content",
@@ -216,8 +218,9 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = {
         _different(
             "boot loader",
             "names the disks, and is made for the hardware",
-            "/boot/grub/** /boot/initrd.img-*",
+            "/boot/grub /boot/grub/** /boot/initrd.img-*",
         ),
+        Row(("/boot/efi",), "different", "a file system of its own, filled there", "boot loader"),
         _out("a file system of its own, filled by the boot loader", "/boot/efi/**"),
         _out("what was in memory, of no use elsewhere", "/swapfile /swap.img"),
         _out("belongs to the file system itself", "/lost+found/** /**/lost+found/**"),
