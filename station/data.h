@@ -10,7 +10,7 @@ struct options {
 	const char *export; /* the root hash, as text: the export's name */
 	uint8_t root[SHA256_SIZE];
 	uint64_t blocks;
-	bool with_tree, new_socket;
+	bool with_tree, new_socket, end;
 	unsigned hedge_ms;
 	const char *stats;
 	int device; /* N of /dev/nbdN, or -1 when a test hands in the socket */

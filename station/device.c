@@ -148,6 +148,16 @@ int device_connect(struct device *d, uint64_t bytes, int socket)
 	return configure(d, NBD_CMD_CONNECT, bytes, socket);
 }
 
+int device_disconnect(struct device *d)
+{
+	struct message m;
+	uint32_t index = (uint32_t)d->index;
+
+	begin(&m, d, d->family, NBD_CMD_DISCONNECT);
+	attribute(&m, NBD_ATTR_INDEX, &index, sizeof(index));
+	return talk(d, &m);
+}
+
 int device_reconnect(struct device *d, int socket)
 {
 	return configure(d, NBD_CMD_RECONFIGURE, 0, socket);

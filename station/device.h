@@ -21,6 +21,9 @@ int device_open(struct device *d, int index);
 /* Makes the read-only device of that many bytes; the kernel sends its requests to socket. */
 int device_connect(struct device *d, uint64_t bytes, int socket);
 
+/* Ends the device: what still reads it fails, and its keepers go. Returns 0 or -errno. */
+int device_disconnect(struct device *d);
+
 /* Gives the device a new socket. -ENOSPC: it has not noticed yet that the old one is dead. */
 int device_reconnect(struct device *d, int socket);
 

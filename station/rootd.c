@@ -9,6 +9,8 @@
  * to the real root: nothing is opened later, nothing is paged out, nothing kills them (the first
  * byte of the command line is '@', see systemd's ROOT_STORAGE_DAEMONS).
  *
+ * rootd --end --device N ends such a device with its processes, when its content was copied.
+ *
  * --fd N serves the NBD transmission phase on an open socket instead of a device, in the
  * foreground; --new-socket gives the device a new socket after each death of the data process, also
  * when the stream could go on. Both are for tests.
@@ -38,7 +40,8 @@ static int wrong(const char *what, const char *value)
 	fprintf(stderr,
 		"rootd: %s: %s\n"
 		"usage: rootd --device N --root HASH --blocks N --servers A[:PORT],B,...\n"
-		"             [--with-tree] [--hedge-ms MS] [--stats FILE]\n",
+		"             [--with-tree] [--hedge-ms MS] [--stats FILE]\n"
+		"       rootd --end --device N\n",
 		what, value);
 	return 2;
 }
@@ -78,7 +81,7 @@ static int parse(struct options *o, int argc, char **argv)
 		{"device", 1, NULL, 'd'},   {"root", 1, NULL, 'r'},	{"blocks", 1, NULL, 'b'},
 		{"servers", 1, NULL, 's'},  {"with-tree", 0, NULL, 't'}, {"hedge-ms", 1, NULL, 'h'},
 		{"stats", 1, NULL, 'j'},    {"fd", 1, NULL, 'f'},	{"new-socket", 0, NULL, 'n'},
-		{NULL, 0, NULL, 0},
+		{"end", 0, NULL, 'e'},	    {NULL, 0, NULL, 0},
 	};
 	uint64_t n;
 	int c;
@@ -102,6 +105,8 @@ static int parse(struct options *o, int argc, char **argv)
 			o->with_tree = true;
 		else if (c == 'n')
 			o->new_socket = true;
+		else if (c == 'e')
+			o->end = true;
 		else if (c == 'j')
 			o->stats = optarg;
 		else if (c == 's' && parse_servers(o, optarg))
@@ -113,6 +118,8 @@ static int parse(struct options *o, int argc, char **argv)
 	}
 	if (optind != argc)
 		return wrong("too much", argv[optind]);
+	if (o->end && o->device >= 0)
+		return 0;
 	if (!o->export || !o->blocks || !o->n_servers || (o->device < 0) == (o->fd < 0))
 		return wrong("missing", "--device, --root, --blocks and --servers are needed");
 	return 0;
@@ -206,6 +213,18 @@ static int serve_device(struct options *o, struct shared *shared)
 	return supervise(o, &device, shared, pair[0]);
 }
 
+static int end_device(const struct options *o)
+{
+	struct device device;
+	int error = device_open(&device, o->device);
+
+	if (!error)
+		error = device_disconnect(&device);
+	if (error)
+		log_line(LOG_ERROR, "/dev/nbd%d: %s", o->device, strerror(-error));
+	return error != 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct options o;
@@ -214,6 +233,8 @@ int main(int argc, char **argv)
 
 	if (code)
 		return code;
+	if (o.end)
+		return end_device(&o);
 	if (o.device >= 0)
 		argv[0][0] = '@';
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,

@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 
 from ets.cli import lab as cli
 from ets.errors import InputError, LabError
-from ets.lab import console, faults, kvm, state, tree, wire
+from ets.lab import console, faults, flip, kvm, state, tree, wire
 from ets.lab.dhcpwire import frame, message
-from ets.lab.faults import corrupt_block, slow
+from ets.lab.faults import slow
 from ets.lab.lab import check_machine
 from ets.lab.progress import Event
-from ets.lab.station import StationOptions, _guest_mac, _json_lines, command
+from ets.lab.qemu import json_lines
+from ets.lab.station import StationOptions, _guest_mac, command
 
 
 class TestNames:
@@ -236,8 +237,8 @@ class TestStation:
     def test_lines_that_are_being_written_or_are_no_json_are_left_out(self, tmp_path: Path) -> None:
         path = tmp_path / "probe.jsonl"
         path.write_bytes(b'{"t": 1}\ngarbage\xff\n[1]\n{"t": 2}\n{"t": 3')
-        assert list(_json_lines(path)) == [{"t": 1}, {"t": 2}]
-        assert list(_json_lines(tmp_path / "none")) == []
+        assert list(json_lines(path)) == [{"t": 1}, {"t": 2}]
+        assert list(json_lines(tmp_path / "none")) == []
 
 
 class TestKvm:
@@ -329,19 +330,19 @@ class TestFaults:
     ) -> None:
         path = tmp_path_factory.getbasetemp() / "flipped"
         path.write_bytes(content)
-        before = corrupt_block._flip(path, every)
+        before = flip.flip(path, every)
         changed = path.read_bytes()
         assert sum(a != b for a, b in zip(content, changed, strict=True)) == len(before)
         assert len(before) == len(range(2048, len(content), 4096 * every))
-        corrupt_block._restore(path, every, before)
+        flip.restore(path, every, before)
         assert path.read_bytes() == content
 
     def test_a_block_that_mended_itself_is_left_alone(self, tmp_path: Path) -> None:
         path = tmp_path / "image"
         path.write_bytes(bytes(3 * 4096))
-        before = corrupt_block._flip(path, 1)
+        before = flip.flip(path, 1)
         path.write_bytes(bytes(3 * 4096))
-        corrupt_block._restore(path, 1, before)
+        flip.restore(path, 1, before)
         assert path.read_bytes() == bytes(3 * 4096)
 
 

@@ -17,6 +17,7 @@ from ets.errors import InputError
 from ets.lab import console, faults
 from ets.lab.drills.material import gather
 from ets.lab.lab import Lab, clean, remove
+from ets.lab.machine import MachineServer
 from ets.lab.state import LabState, all_labs
 
 name_option = click.option("--name", default="lab", show_default=True, help="The lab's name.")
@@ -95,10 +96,15 @@ def shell(host: str, argv: tuple[str, ...], name: str) -> None:
         click.echo(f"the serial line of {host}; Ctrl-] leaves it", err=True)
         console.attach(lab.station(host).line)
         return
+    server = lab.server(host)
+    if isinstance(server, MachineServer) and not argv:
+        click.echo(f"the serial line of {host}; Ctrl-] leaves it", err=True)
+        console.attach(server.machine.line)
+        return
     program = argv or ("/bin/bash", "--login")
     if len(argv) == 1:
         program = ("/bin/sh", "-c", argv[0])
-    line = lab.server(host).container.entering(program)
+    line = server.shell(program)
     os.execvp(line[0], line)  # noqa: S606
 
 

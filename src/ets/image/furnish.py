@@ -1,25 +1,34 @@
-"""Turns a Debian tree into a station's: helper, hooks, units, the recipe's files and scripts."""
+"""Turns a Debian tree into a station's, or an installer's: helper, hooks, units, the recipe's files
+and scripts."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from ets.errors import CommandFailed, HostError, ImageError
 from ets.host.run import run
+from ets.image import library
 from ets.image.recipe import Recipe
 from ets.image.workbench import Workbench
 
-#: folders of the station's parts that are copied as they are, and where to
+#: folders of the station's parts that are copied as they are, and where to; those that an image's
+#: role has no use for are missing in its recipe
 PLACES = {
     "initramfs/hooks": "usr/share/initramfs-tools/hooks",
     "initramfs/scripts/local-top": "usr/share/initramfs-tools/scripts/local-top",
+    "installer/scripts": "usr/share/initramfs-tools/scripts/local-bottom",
+    "installer/units": "usr/lib/ets",
     "ltsp": "etc/ltsp/client/init",
     "units": "usr/lib/ets",
     "build": "usr/lib/ets",
 }
-ENABLED = ("ets-report", "ets-login", "ets-probe", "systemd-networkd")
+ENABLED: Mapping[str, tuple[str, ...]] = {
+    "station": ("ets-report", "ets-login", "ets-probe", "systemd-networkd"),
+    "installer": ("ets-install", "systemd-networkd"),
+}
 
 #: units that a station never needs, or that wait for what is there already: its network is up
 #: before systemd is, its disk is read-only, its clock and logs are the servers' business
@@ -40,6 +49,13 @@ MASKED_BARE = (
     "systemd-logind.service", "systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
 )  # fmt: skip
 
+#: units of an installer alone: its consoles belong to the installation, nobody logs in
+MASKED_INSTALLER = (
+    "autovt@.service", "console-getty.service", "getty@.service", "serial-getty@.service",
+    "lvm2-monitor.service", "mdmonitor.service", "mdcheck_continue.timer", "mdcheck_start.timer",
+    "mdmonitor-oneshot.timer",
+)  # fmt: skip
+
 
 def furnish(bench: Workbench, tree: Path, recipe: Recipe, epoch: int) -> None:
     """Install everything of ours and of the recipe's in ``tree`` (a path in the workbench).
@@ -51,12 +67,16 @@ def furnish(bench: Workbench, tree: Path, recipe: Recipe, epoch: int) -> None:
     _unfold_parts(parts, recipe)
     _install_parts(parts, seen, recipe)
     bare = not (seen / "usr/bin/dbus-daemon").exists()
-    masked = (*MASKED, *MASKED_BARE) if bare else MASKED
+    installer = recipe.image.role == "installer"
+    if installer:
+        _install_ets(bench, tree, epoch)
+    masked = (*MASKED, *(MASKED_BARE if bare else ()), *(MASKED_INSTALLER if installer else ()))
     for unit in masked:
         link = seen / "etc/systemd/system" / unit
         link.unlink(missing_ok=True)
         link.symlink_to("/dev/null")
-    bench.chroot(tree, ["systemctl", "--quiet", "enable", *ENABLED], epoch=epoch)
+    enabled = ENABLED[recipe.image.role]
+    bench.chroot(tree, ["systemctl", "--quiet", "enable", *enabled], epoch=epoch)
     for file in recipe.files:
         target = seen / file.target.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,11 +151,26 @@ def make_initrd(bench: Workbench, tree: Path, recipe: Recipe, epoch: int) -> tup
     return release, seen / out.lstrip("/")
 
 
+def _install_ets(bench: Workbench, tree: Path, epoch: int) -> None:
+    """The library in /opt/ets/lib, compiled (a machine that installs has no time for it, and
+    nowhere to keep it), and the command."""
+    seen = bench.inside(tree)
+    library.install(seen / "opt/ets/lib")
+    command = seen / "usr/bin/ets"
+    command.write_text(library.LAUNCHER)
+    command.chmod(0o755)
+    compiled = ["compileall", "-q", "--invalidation-mode", "unchecked-hash", "/opt/ets/lib"]
+    # What a library brings for other versions of Python cannot be compiled, and need not be.
+    bench.chroot(tree, ["sh", "-c", f"python3 -m {' '.join(compiled)} || true"], epoch=epoch)
+
+
 def _install_parts(parts: Path, seen: Path, recipe: Recipe) -> None:
     for source, target in PLACES.items():
-        (seen / target).mkdir(parents=True, exist_ok=True)
         folder = parts / source
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not folder.is_dir():
+            continue
+        (seen / target).mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.iterdir()):
             if not path.is_file() or path.suffix in (".o", ".d"):
                 continue
             place = seen / target

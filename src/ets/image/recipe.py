@@ -10,20 +10,44 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ets.errors import ImageError, InputError
+from ets.image import library
 from ets.site.model import Image, Site
 
 #: raised when the builder makes something else of the same recipe
 VERSION = 3
 
-#: what every station needs, whatever its recipe says
-ALWAYS = (
-    "busybox", "dmsetup", "initramfs-tools", "iproute2", "kmod", "ltsp", "systemd-sysv", "udev",
+_BOTH = (
+    "busybox",
+    "dmsetup",
+    "initramfs-tools",
+    "iproute2",
+    "kmod",
+    "systemd-sysv",
+    "udev",
     "zstd",
-)  # fmt: skip
+)
+
+#: what an image of that role needs, whatever its recipe says: a station LTSP; an installer ETS
+#: itself, and what partitions, copies and makes bootable
+ALWAYS: Mapping[str, tuple[str, ...]] = {
+    "station": (*_BOTH, "ltsp"),
+    "installer": (
+        *_BOTH, "acl", "attr", "btrfs-progs", "dosfstools", "e2fsprogs", "fdisk", "grub-common",
+        "grub-efi-amd64-bin", "grub-pc-bin", "grub2-common", "iputils-arping", "iputils-ping",
+        "kbd", "lvm2", "mdadm", "openssh-client", "procps", "python3", "rsync",
+    ),
+}  # fmt: skip
+
+#: the station's parts that an image of the other role has no use for
+_OTHERS: Mapping[str, tuple[str, ...]] = {
+    "station": ("installer",),
+    "installer": ("ltsp", "units"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +65,8 @@ class Recipe:
 
     ``scripts`` are pairs of name and content; ``ltsp_conf`` the content or None; ``parts`` the
     station's own parts (``station/`` of the source tree), whose targets are paths there. All are
-    read once: what is built is what the digest was made of, whoever edits meanwhile.
+    read once: what is built is what the digest was made of, whoever edits meanwhile. Only ETS
+    itself (an installer's) is read when it is put there: ``library`` is its fingerprint.
     """
 
     image: Image
@@ -49,11 +74,13 @@ class Recipe:
     scripts: tuple[tuple[str, bytes], ...]
     ltsp_conf: bytes | None
     parts: tuple[Input, ...]
+    library: str = ""
 
     @property
     def packages(self) -> tuple[str, ...]:
         """All Debian packages of the image, sorted."""
-        return tuple(sorted({*ALWAYS, self.image.kernel, *self.image.packages}))
+        always = ALWAYS[self.image.role]
+        return tuple(sorted({*always, self.image.kernel, *self.image.packages}))
 
     @property
     def lean(self) -> bool:
@@ -78,6 +105,8 @@ class Recipe:
             "ltsp_conf": None if self.ltsp_conf is None else _sha256(self.ltsp_conf),
             "parts": [(part.target, part.mode, _sha256(part.content)) for part in self.parts],
         }
+        if image.role != "station":
+            said |= {"role": image.role, "library": self.library}
         return _sha256(json.dumps(said, sort_keys=True).encode())
 
 
@@ -89,6 +118,11 @@ def load(site: Site, name: str, base: Path, parts: Path | None = None) -> Recipe
     if image is None:
         known = ", ".join(sorted(site.images)) or "none"
         raise InputError(f"the site file has no image {name!r}", hint=f"it has: {known}")
+    if image.role == "installer" and image.source == "server":
+        raise InputError(
+            f"the installer {name} cannot be made of the server's own tree",
+            hint="leave source out: an installer is a small Debian of its own",
+        )
     return Recipe(
         image=image,
         files=tuple(
@@ -96,7 +130,8 @@ def load(site: Site, name: str, base: Path, parts: Path | None = None) -> Recipe
         ),
         scripts=tuple((script, _read(base, script, name)) for script in image.scripts),
         ltsp_conf=None if image.ltsp_conf is None else _read(base, image.ltsp_conf, name),
-        parts=station_files(parts or station_parts()),
+        parts=station_files(parts or station_parts(), image.role),
+        library=library.fingerprint() if image.role == "installer" else "",
     )
 
 
@@ -118,8 +153,10 @@ def station_parts() -> Path:
     )
 
 
-def station_files(folder: Path) -> tuple[Input, ...]:
-    """Every source file below ``folder``, by path, but what was built there and its tests."""
+def station_files(folder: Path, role: str = "station") -> tuple[Input, ...]:
+    """Every source file below ``folder``, by path, but what was built there, its tests, and what
+    is only for images of another role."""
+    others = ("build", "tests", *_OTHERS[role])
     return tuple(
         Input(
             str(path.relative_to(folder)),
@@ -127,7 +164,7 @@ def station_files(folder: Path) -> tuple[Input, ...]:
             0o755 if os.access(path, os.X_OK) else 0o644,
         )
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.relative_to(folder).parts[0] not in ("build", "tests")
+        if path.is_file() and path.relative_to(folder).parts[0] not in others
     )
 
 

@@ -6,7 +6,7 @@ The interface, for tests, the demo and ``ets lab``::
     from ets.lab.lab import Lab
 
     with Lab.up(Path("examples/pair.toml"), name="t1", images=store, events=print) as lab:
-        alpha = lab.server("alpha")                 # ets.lab.server.LabServer
+        alpha = lab.server("alpha")                 # ets.lab.server.LabServer (in a container)
         alpha.host.run(["systemctl", "is-system-running"])      # an ets.host.transport.Host
         ws01 = lab.start_station("ws01")            # BIOS, virtio; firmware="uefi", nic="e1000"
         ws01.wait_login(180)                        # Deadline passed: DeadlinePassed
@@ -15,6 +15,12 @@ The interface, for tests, the demo and ``ets lab``::
         for line in ws01.probe_lines(): ...         # what ets-probe wrote, as JSON objects
         lab.heal("alpha")
     # everything is gone here; after SIGKILL the next Lab.up of any name cleans up
+
+    with Lab.up(site, name="t2", images=store, blank=["beta"]) as lab:
+        beta = lab.machine("beta")                  # ets.lab.machine.MachineServer, switched off
+        beta.start(boot="once", firmware="uefi")    # from the network now, from its disk later
+        beta.machine.wait_event("installed", 900)   # what it said on its event port
+        beta.wait_booted(300)                       # from here on a LabServer as the others
 
     Lab.attach("t1")       # the lab of that name that another process brought up
     lab.detach()           # leave it running when the context ends

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -14,17 +14,19 @@ from typing import Any, Self, TypeVar
 
 from ets import services
 from ets.errors import InputError, LabError
-from ets.lab import faults
+from ets.lab import bare_metal, faults
 from ets.lab.cgroup import lab_group
+from ets.lab.machine import MachineServer
+from ets.lab.nspawn import ContainerServer, make_authority
 from ets.lab.progress import Event, Events, silent
-from ets.lab.server import LabServer, make_authority
+from ets.lab.server import LabServer
 from ets.lab.state import RUN, LabState, Owner, all_labs, boot_id, check_name
 from ets.lab.station import LabStation, StationOptions
 from ets.lab.topology import Namespace, Topology
 from ets.lab.tree import cache_directory, locked, server_layers
 from ets.lab.wire import Capture
 from ets.site import load
-from ets.site.model import Site
+from ets.site.model import Server, Site
 
 T = TypeVar("T")
 
@@ -45,15 +47,7 @@ class Lab:
         self.topology = Topology(state.name, self.site)
         self.events = one_at_a_time(events)
         self._bookkeeping = threading.Lock()
-        group = lab_group(state.name)
-        layers = [Path(layer) for layer in state.layers]
-        self.servers = {
-            server.name: LabServer(
-                state.name, self.site, server, self.topology, layers,
-                Path(state.directory) / "servers" / server.name, group.child(server.name),
-            )
-            for server in self.site.servers
-        }  # fmt: skip
+        self.servers = {server.name: self._server(server) for server in self.site.servers}
         self.stations = {
             name: self._station(name, StationOptions(**options))
             for name, options in state.stations.items()
@@ -69,22 +63,30 @@ class Lab:
         apply: bool = True,
         events: Events = silent,
         cache: Path | None = None,
+        blank: Collection[str] = (),
     ) -> Lab:
         """Bring up the servers of a site and wait until their services answer.
 
         ``images`` is an image store that every server gets a copy of; without ``apply`` servers
-        are booted and nothing more. The calling process owns the lab: it goes with ``down``, with
-        the end of the context, or, after SIGKILL, with the next start of any lab.
-        Raises SiteError, LabError (also when a lab of that name is up), HostError.
+        are booted and nothing more. ``blank`` are the names of servers that are machines with
+        blank disks, switched off (``machine``); then the others have what can be copied to a
+        disk: a kernel, and addresses that they set themselves.
+
+        The calling process owns the lab: it goes with ``down``, with the end of the context, or,
+        after SIGKILL, with the next start of any lab. Raises SiteError, LabError (also when a lab of that name is up), HostError.
         """
         site = load.read(site_file)
         check_name(name)
+        for wanted in blank:
+            _named({server.name: server for server in site.servers}, wanted, "server")
         check_machine()
         cache = cache or cache_directory()
         clean(events)
         state = _claim(name, site_file, cache)
+        state.blank = list(blank)
+        packages = packages_of(site, cloneable=bool(blank))
         try:
-            state.layers = [str(path) for path in server_layers(packages_of(site), cache, events)]
+            state.layers = [str(path) for path in server_layers(packages, cache, events)]
             state.save()
             lab = cls(state, events)
             lab._start_servers(site_file, images, apply=apply)
@@ -133,6 +135,14 @@ class Lab:
     def server(self, name: str) -> LabServer:
         """A server by name. Raises InputError when the site has none of that name."""
         return _named(self.servers, name, "server")
+
+    def machine(self, name: str) -> MachineServer:
+        """A server that is a machine with disks of its own. Raises InputError when the server of
+        that name is none."""
+        server = self.server(name)
+        if not isinstance(server, MachineServer):
+            raise InputError(f"server {name} is a container", hint="Lab.up(…, blank=[NAME])")
+        return server
 
     def station(self, name: str) -> LabStation:
         """A station that was started. Raises InputError when none of that name was."""
@@ -194,6 +204,17 @@ class Lab:
         """Record the DHCP packets on the stations' network, as a context."""
         return Capture(self.topology.net, "br-stations")
 
+    def _server(self, server: Server) -> LabServer:
+        directory = Path(self.state.directory) / "servers" / server.name
+        group = lab_group(self.state.name).child(server.name)
+        if server.name in self.state.blank:
+            run = self.state.run / "servers" / server.name
+            return MachineServer(self.site, server, self.topology, directory, run, group)
+        layers = [Path(layer) for layer in self.state.layers]
+        return ContainerServer(
+            self.state.name, self.site, server, self.topology, layers, directory, group
+        )
+
     def _station(self, name: str, options: StationOptions) -> LabStation:
         directory = self.state.run / "stations" / name
         index = (
@@ -209,16 +230,17 @@ class Lab:
         make_authority(authority, self.site)
         self.topology.make()
 
-        def start(server: LabServer) -> None:
+        def start(server: ContainerServer) -> None:
             self.events(Event(server.name, "laying out its disk"))
-            server.prepare(site_file, authority, images)
+            server.prepare(site_file, authority, images, cloneable=bool(self.state.blank))
             self.events(Event(server.name, "booting"))
             server.boot()
             if apply:
                 server.apply(self.events)
             self.events(Event(server.name, "up", 1.0))
 
-        each(start, self.servers.values(), lab_group(self.state.name).kill)
+        laid_out = [s for s in self.servers.values() if isinstance(s, ContainerServer)]
+        each(start, laid_out, lab_group(self.state.name).kill)
 
 
 def one_at_a_time(events: Events) -> Events:
@@ -249,9 +271,10 @@ def each(
             raise
 
 
-def packages_of(site: Site) -> tuple[str, ...]:
-    """The packages that the services of any of the site's servers need."""
-    wanted: set[str] = set()
+def packages_of(site: Site, *, cloneable: bool = False) -> tuple[str, ...]:
+    """The packages that the services of any of the site's servers need; ``cloneable``: with what
+    a server on a disk of its own has."""
+    wanted: set[str] = set(bare_metal.PACKAGES) if cloneable else set()
     for server in site.servers:
         wanted.update(services.desired(site, server).packages)
     return tuple(sorted(wanted))

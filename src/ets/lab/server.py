@@ -1,55 +1,38 @@
-"""A server of the lab: what a sysadmin would have done by hand (name, addresses, site file, keys,
-images), and then the same ``ets apply`` as on a real server."""
+"""A server of the lab: what every kind of one can be asked and made to suffer.
+
+``ets.lab.nspawn`` is a container that the lab lays out itself; ``ets.lab.machine`` is a QEMU
+machine that begins with blank disks. Faults and drills know only what is here.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
+import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 
-from ets import paths
-from ets.errors import DeadlinePassed
-from ets.host import pki
+from ets.errors import CommandFailed, DeadlinePassed, EtsError
 from ets.host.deadline import Deadline, wait_for
-from ets.host.run import run
-from ets.lab.cgroup import Cgroup
-from ets.lab.container import Container, ContainerHost
+from ets.host.transport import Host
 from ets.lab.progress import Event, Events, silent
 from ets.lab.topology import Topology
-from ets.lab.tree import checkout
-from ets.site.model import Server, Site
-
-_LAUNCHER = '#!/bin/sh\nPYTHONPATH=/opt/ets/lib exec /usr/bin/python3 -m ets "$@"\n'
+from ets.site.model import Role, Server, Site
 
 # seconds; generous, because stations may keep both processors busy while a server starts
-BOOT = 60.0
 APPLY = 180.0
 PROBES = 60.0
 
 
-class LabServer:
+class LabServer(ABC):
     """One server. ``server`` is what the site file says of it."""
 
-    def __init__(
-        self,
-        lab: str,
-        site: Site,
-        server: Server,
-        topology: Topology,
-        layers: Sequence[Path],
-        directory: Path,
-        cgroup: Cgroup,
-    ) -> None:
+    #: seconds that booting may take
+    BOOT = 60.0
+
+    def __init__(self, site: Site, server: Server, topology: Topology) -> None:
         self.site = site
         self.server = server
         self.topology = topology
-        self._lab = lab
-        net = topology.namespace(server)
-        self.container = Container(
-            f"ets-{lab}-{server.name}", server.name, layers, directory, cgroup, net
-        )
 
     @property
     def name(self) -> str:
@@ -57,61 +40,71 @@ class LabServer:
         return self.server.name
 
     @property
-    def host(self) -> ContainerHost:
+    @abstractmethod
+    def host(self) -> Host:
         """The running server as a ``Host``. Raises HostError when it is not running."""
-        return ContainerHost(self.container)
 
     @property
-    def files(self) -> Path:
-        """The root directory as seen from here: of the running server, else what it has written
-        (its overlay's upper directory)."""
-        if self.container.running:
-            return Path(f"/proc/{self.container.leader}/root")
-        return self.container.upper
+    @abstractmethod
+    def running(self) -> bool:
+        """True while it has processes, also stopped ones."""
 
-    def prepare(self, site_file: Path, authority: Path, images: Path | None) -> None:
-        """Lay out its disk. ``authority`` holds the site's CA and secret, ``images`` an image
-        store, of which the server gets a copy of its own (a damaged block stays its own)."""
-        self.container.prepare()
-        self._write_identity()
-        self._write(paths.SITE_FILE.as_posix(), site_file.read_bytes())
-        lock = site_file.with_name(paths.SITE_LOCK.name)
-        if lock.exists():
-            self._write(paths.SITE_LOCK.as_posix(), lock.read_bytes())
-        self._write(paths.SERVER_NAME.as_posix(), f"{self.name}\n".encode())
-        own = self._place(paths.PKI.as_posix())
-        own.mkdir(mode=0o700, parents=True, exist_ok=True)
-        pki.issue(authority, self.name, self.server.addresses.values(), own)
-        secret = pki.read_secret(authority / paths.SITE_SECRET.name).hex()
-        pki.write_secret(own / paths.SITE_SECRET.name, secret)
-        self._install_ets()
-        if images is not None:
-            self.copy_images(images)
+    @property
+    @abstractmethod
+    def frozen(self) -> bool:
+        """True between ``freeze`` and ``thaw``."""
 
-    def copy_images(self, images: Path) -> None:
-        """Replace its image store by a copy of ``images``, hard links kept within."""
-        store = self._place(paths.IMAGES.as_posix())
-        shutil.rmtree(store, ignore_errors=True)
-        store.parent.mkdir(parents=True, exist_ok=True)
-        run(["cp", "--archive", "--reflink=never", str(images), str(store)], deadline=300)
+    @abstractmethod
+    def switch_on(self) -> None:
+        """Plug it in and let it boot from its disk; returns at once. Raises LabError when it is
+        on."""
 
-    def plug(self) -> None:
-        """Give it its network, unless it has it."""
-        if not self.topology.namespace(self.server).exists:
-            self.topology.plug_server(self.server)
+    @abstractmethod
+    def wait_booted(self, deadline: float) -> None:
+        """Wait until systemd is done. Raises LabError when it goes off, DeadlinePassed."""
 
-    def boot(self, deadline: float = BOOT) -> None:
-        """Start it and wait until systemd is done. Raises LabError, DeadlinePassed."""
-        self.plug()
-        self.container.start()
-        self.container.wait_booted(Deadline(deadline))
+    @abstractmethod
+    def freeze(self) -> None:
+        """Everything on it stands still where it is."""
 
-    def boot_again(self, deadline: float = BOOT) -> None:
+    @abstractmethod
+    def thaw(self) -> None:
+        """Everything goes on; well when nothing stood still."""
+
+    @abstractmethod
+    def kill(self, stands_still: float = 0.0) -> None:
+        """SIGKILL for every process, after all have stood still for so many seconds. Its kernel
+        lives on and answers with resets."""
+
+    @abstractmethod
+    def power_off(self) -> None:
+        """Off at once, and nobody hears of it. Well when it is off."""
+
+    @abstractmethod
+    def set_cable(self, roles: Sequence[Role], *, plugged: bool) -> None:
+        """Pull or plug its cables to some networks; well when it is off."""
+
+    @abstractmethod
+    def shell(self, argv: Sequence[str]) -> list[str]:
+        """``argv``, changed so that it runs there. Raises HostError when it is not running."""
+
+    def sockets(self, *words: str) -> list[str]:
+        """What ``ss`` prints there, a line each; nothing when it cannot be asked."""
+        try:
+            return self.host.run(["ss", *words], deadline=5).text.splitlines()
+        except EtsError:
+            return []
+
+    def boot(self, deadline: float | None = None) -> None:
+        """Switch it on and wait until systemd is done. Raises LabError, DeadlinePassed."""
+        self.switch_on()
+        self.wait_booted(deadline or self.BOOT)
+
+    def boot_again(self, deadline: float | None = None) -> None:
         """Boot it unless it runs, and wait until it has booted: what heals a loss."""
-        if self.container.running:
-            self.container.wait_booted(Deadline(deadline))
-        else:
-            self.boot(deadline)
+        if not self.running:
+            self.switch_on()
+        self.wait_booted(deadline or self.BOOT)
 
     def apply(self, events: Events = silent) -> None:
         """Make it what the site file asks of it, with its own ``ets apply``, and wait until its
@@ -141,38 +134,16 @@ class LabServer:
 
     def status(self) -> str:
         """``up``, ``frozen`` or ``down``."""
-        if not self.container.running:
+        if not self.running:
             return "down"
-        return "frozen" if self.container.cgroup.frozen else "up"
+        return "frozen" if self.frozen else "up"
 
-    def _write_identity(self) -> None:
-        seed = f"{self._lab}/{self.site.name}/{self.name}".encode()
-        self._write("/etc/machine-id", hashlib.sha256(seed).hexdigest()[:32].encode() + b"\n")
-        self._write("/etc/hostname", f"{self.name}\n".encode())
-        lines = ["127.0.0.1 localhost", f"127.0.1.1 {self.name}.{self.site.domain} {self.name}"]
-        lines += [f"{peer.peering} {peer.name}" for peer in self.site.peers(self.name)]
-        self._write("/etc/hosts", "\n".join(lines).encode() + b"\n")
-
-    def _install_ets(self) -> None:
-        source = checkout() / "src/ets"
-        target = self._place(f"{paths.LIB}/lib/ets")
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target)
-        self._write(paths.COMMAND.as_posix(), _LAUNCHER.encode(), mode=0o755)
-
-    def _write(self, path: str, content: bytes, *, mode: int = 0o644) -> None:
-        target = self._place(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        target.chmod(mode)
-
-    def _place(self, path: str) -> Path:
-        return self.container.upper / path.lstrip("/")
-
-
-def make_authority(directory: Path, site: Site) -> None:
-    """The site's CA and secret, as every site has; well when they are there."""
-    if not (directory / "ca.crt").exists():
-        pki.make_ca(directory, site.name)
-        pki.write_secret(directory / paths.SITE_SECRET.name, pki.new_secret())
+    def program(self, module: str, *arguments: str, stdin: bytes = b"") -> bytes:
+        """Run a module of ETS there, with the library that it has; returns what it prints.
+        Raises CommandFailed."""
+        argv = ["env", "PYTHONPATH=/opt/ets/lib", "python3", "-m", module, *arguments]
+        done = self.host.run(argv, stdin=stdin, check=False, deadline=120)
+        if done.status != 0:
+            said = done.stderr.decode(errors="replace")
+            raise CommandFailed(shlex.join(argv), done.status, said)
+        return done.stdout

@@ -58,14 +58,16 @@ class Owner:
 class LabState:
     """One lab. ``site`` is the lab's own copy of the site file, ``directory`` where its servers'
     disks are, ``layers`` the server tree's, ``owner`` the process that will bring it down (None
-    when it is to stay), ``stations`` the options of the stations that were started, ``faults``
-    the injected ones: by target, then fault, with what healing needs to know."""
+    when it is to stay), ``blank`` the servers that are machines, ``stations`` the options of the
+    stations that were started, ``faults`` the injected ones: by target, then fault, with what
+    healing needs to know."""
 
     name: str
     site: str
     directory: str
     boot: str
     layers: list[str] = field(default_factory=list)
+    blank: list[str] = field(default_factory=list)
     phase: Phase = "starting"
     owner: Owner | None = None
     stations: dict[str, dict[str, Any]] = field(default_factory=dict)

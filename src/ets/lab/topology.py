@@ -139,7 +139,10 @@ class Topology:
         return tuple(role for role in ROLES if role in server.addresses)
 
     def mac(self, server: Server, role: Role) -> str:
-        """The MAC of a server's interface; the same after every restart, as a real card's is."""
+        """The MAC of a server's interface; the same after every restart, as a real card's is.
+        The one that the site file says, where it does."""
+        if role == "stations" and server.mac is not None:
+            return server.mac
         return f"52:54:00:e7:{self._site.servers.index(server):02x}:{ROLES.index(role):02x}"
 
     def plug_server(self, server: Server) -> None:
@@ -187,13 +190,13 @@ class Topology:
         links = json.loads(shown or "[]")
         return bool(links) and "UP" in links[0]["flags"]
 
-    def plug_station(self, tap: str) -> None:
-        """Make a tap interface on the stations' bridge for a QEMU machine."""
-        self.unplug_station(tap)
-        self.net.batch([f"tuntap add dev {tap} mode tap", f"link set {tap} master br-stations up"])
+    def plug_tap(self, tap: str, role: Role = "stations") -> None:
+        """Make a tap interface on a network's bridge for a QEMU machine."""
+        self.unplug_tap(tap)
+        self.net.batch([f"tuntap add dev {tap} mode tap", f"link set {tap} master br-{role} up"])
 
-    def unplug_station(self, tap: str) -> None:
-        """Remove a station's tap; well when there is none."""
+    def unplug_tap(self, tap: str) -> None:
+        """Remove a machine's tap; well when there is none."""
         self._delete_link(tap)
 
     def traffic(self, tap: str) -> Traffic:

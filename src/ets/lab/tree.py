@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ets.errors import LabError
 from ets.host.run import run
+from ets.image.library import install_dependencies
 from ets.lab.progress import Event, Events, silent
 
 SUITE = "bookworm"
@@ -245,28 +246,7 @@ class _DpkgProgress:
 
 def _install_python(target: Path, events: Events) -> None:
     events(Event("python layer", "installing the locked dependencies"))
-    top = checkout()
-    uv = _find_uv(top)
-    requirements = run(
-        [uv, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project"], cwd=str(top)
-    ).stdout
     lib = target / "opt/ets/lib"
-    lib.mkdir(parents=True)
-    # Debian 12's python3 here and in the tree are the same; only it may choose the wheels.
-    run(
-        [uv, "pip", "install", "--quiet", "--target", str(lib), "--python", "/usr/bin/python3",
-         "--link-mode=copy", "--require-hashes", "-r", "-"],
-        stdin=requirements,
-        deadline=600,
-        hint="is PyPI reachable?",
-    )  # fmt: skip
+    install_dependencies(checkout(), lib)
     run(["/usr/bin/python3", "-m", "compileall", "-q", str(lib)], check=False, deadline=300)
     events(Event("python layer", "done", 1.0))
-
-
-def _find_uv(top: Path) -> str:
-    own = top / ".tools/bin/uv"
-    found = str(own) if own.exists() else shutil.which("uv")
-    if found is None:
-        raise LabError("uv was not found", hint="run ./demo or ./test: they install it")
-    return found

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
-import httpx
-
-from ets import paths
 from ets.errors import EtsError
 from ets.lab.lab import Lab
 
 
 def status(lab: Lab, server: str) -> dict[str, Any] | None:
     """``/v1/status`` of a server's agent; None when it does not answer."""
-    with contextlib.suppress(EtsError, httpx.HTTPError, ValueError, OSError):
-        socket = lab.server(server).files / paths.AGENT_SOCKET.as_posix().lstrip("/")
-        transport = httpx.HTTPTransport(uds=str(socket))
-        with httpx.Client(transport=transport, timeout=5) as client:
-            answer = client.get("http://agent/v1/status").raise_for_status().json()
-            return answer if isinstance(answer, dict) else None
+    with contextlib.suppress(EtsError, ValueError):
+        done = lab.server(server).host.run(["ets", "status", "--json"], check=False, deadline=30)
+        answer = json.loads(done.stdout)
+        return answer if isinstance(answer, dict) else None
     return None
 
 

@@ -128,19 +128,15 @@ class Stage:
 
     def connected(self, server: Server) -> set[str]:
         """The addresses that have a connection to the server's block export."""
-        shown = self.lab.topology.namespace(server).run(
-            ["ss", "-Hnt", "state", "established", "( sport = :10809 )"], check=False, deadline=5
+        shown = self.lab.server(server.name).sockets(
+            "-Hnt", "state", "established", "( sport = :10809 )"
         )
-        return {line.split()[3].rpartition(":")[0] for line in shown.text.splitlines()}
+        return {line.split()[3].rpartition(":")[0] for line in shown}
 
     def serving(self, server: Server) -> bool:
         """Does its block export listen? Looked at from inside, as nothing here has an address
         on the stations' network."""
-        namespace = self.lab.topology.namespace(server)
-        if not namespace.exists:
-            return False
-        shown = namespace.run(["ss", "-Hltn", "( sport = :10809 )"], check=False, deadline=5)
-        return bool(shown.text.strip())
+        return bool(self.lab.server(server.name).sockets("-Hltn", "( sport = :10809 )"))
 
     def wait_connected(self, actors: Sequence[Actor], deadline: float) -> float:
         """Wait until each has a connection to every server and gets its blocks from its first

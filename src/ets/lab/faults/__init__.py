@@ -1,8 +1,8 @@
 """Named faults, one file each: a module here with ``ABOUT``, ``inject`` and ``heal`` is a fault;
 nothing has to be registered. A file name's underscores are hyphens in the fault's name.
 
-Clock skew is not among them: the lab's servers are containers, which share the machine's clock
-(time namespaces cover only monotonic clocks), and a container that could set it would set
+Clock skew is not among them: most of the lab's servers are containers, which share the machine's
+clock (time namespaces cover only monotonic clocks), and a container that could set it would set
 everybody's. It needs a server with a kernel of its own.
 """
 

@@ -17,12 +17,10 @@ def inject(server: LabServer, *, network: str = "stations") -> dict[str, Any]:
     if role is None or role not in server.server.addresses:
         has = ", ".join(server.server.addresses)
         raise InputError(f"{server.name} has no network {network!r}", hint=f"it has: {has}")
-    server.topology.set_cable(server.server, [role], plugged=False)
+    server.set_cable([role], plugged=False)
     return {"network": role}
 
 
 def heal(server: LabServer, memory: dict[str, Any]) -> None:
     """Plug it in again."""
-    if server.topology.namespace(server.server).exists:
-        roles = server.topology.roles(server.server)
-        server.topology.set_cable(server.server, roles, plugged=True)
+    server.set_cable(server.topology.roles(server.server), plugged=True)

@@ -34,5 +34,5 @@ def inject(server: LabServer) -> dict[str, Any]:
 
 def heal(server: LabServer, memory: dict[str, Any]) -> None:
     """Make room. A reboot has done so already."""
-    if server.container.running:
+    if server.running:
         server.host.run(["sh", "-c", f"mountpoint -q {_SMALL} || exit 0; {_EMPTY}"])

@@ -1,4 +1,5 @@
-"""hang: every process stands still, as after SIGSTOP; the kernel still acknowledges packets."""
+"""hang: every process stands still, as after SIGSTOP. A container's kernel still acknowledges
+packets; a machine's stands still with them."""
 
 from __future__ import annotations
 
@@ -10,12 +11,11 @@ ABOUT = "every process stopped; connections stay open and silent"
 
 
 def inject(server: LabServer) -> dict[str, Any]:
-    """The cgroup freezer stops all at once, also what is just being forked; SIGSTOP to one
-    process after the other would not."""
-    server.container.cgroup.freeze()
+    """All at once."""
+    server.freeze()
     return {}
 
 
 def heal(server: LabServer, memory: dict[str, Any]) -> None:
     """Let everything go on where it stood."""
-    server.container.cgroup.thaw()
+    server.thaw()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from ets.lab.server import LabServer
@@ -13,10 +12,7 @@ ABOUT = "SIGKILL for every process; the kernel goes on and answers with resets"
 def inject(server: LabServer, *, in_flight: float = 0.0) -> dict[str, Any]:
     """``in_flight``: seconds that everything is stopped before, so that requests are certainly
     being waited for when the server dies."""
-    if in_flight:
-        server.container.cgroup.freeze()
-        time.sleep(in_flight)
-    server.container.kill()
+    server.kill(in_flight)
     return {}
 
 

@@ -10,16 +10,13 @@ ABOUT = "links gone first, then every process: no packet says good-bye"
 
 
 def inject(server: LabServer) -> dict[str, Any]:
-    """Links first, so that what the dying kernel would send stays inside."""
-    server.topology.set_cable(server.server, server.topology.roles(server.server), plugged=False)
-    server.container.kill()
-    # Its kernel's memory of connections goes with it.
-    server.topology.unplug_server(server.server)
+    """What its dying kernel would send stays inside."""
+    server.power_off()
     return {}
 
 
 def heal(server: LabServer, memory: dict[str, Any]) -> None:
     """Boot it again, with the disk that it had."""
-    if not server.container.running:
-        server.topology.unplug_server(server.server)
+    if not server.running:
+        server.power_off()
     server.boot_again()

@@ -25,7 +25,7 @@ def inject(server: LabServer, *, seconds: float = 1.5) -> dict[str, Any]:
 
 def heal(server: LabServer, memory: dict[str, Any]) -> None:
     """Take the filter away."""
-    if server.container.running:
+    if server.running:
         server.host.remove(_DROP_IN)
         server.host.run(["systemctl", "daemon-reload"])
         server.host.run(["systemctl", "restart", UNIT])
