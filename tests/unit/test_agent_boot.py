@@ -68,7 +68,7 @@ def test_without_an_image_the_screen_says_what_to_do(place: Place) -> None:
 
 def test_files_are_written_changed_and_removed(place: Place) -> None:
     boot = Boot(place)
-    count = len(place.site.stations) + 1
+    count = len(place.site.stations) + sum(1 for s in place.site.servers if s.mac) + 1
     assert boot.write_files(NOW) == count
     assert boot.write_files(NOW) == 0
     assert boot.write_files(Now(NOW.images, lost={"beta"})) == 0

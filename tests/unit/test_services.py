@@ -63,7 +63,7 @@ def test_every_service_has_the_one_shape(service: services.Service) -> None:
 
 def test_parts_of_services_are_no_services() -> None:
     names = {service.NAME for service in services.load()}
-    assert names == {"agent", "blocks", "dhcp", "firewall", "http", "tftp", "time"}
+    assert names == {"agent", "blocks", "dhcp", "firewall", "http", "join", "tftp", "time"}
 
 
 @pytest.mark.parametrize(("site", "server"), EVERY, ids=lambda v: v.name)

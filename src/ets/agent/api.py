@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ets.agent import metrics, status
+from ets.agent import joins, metrics, status
 from ets.agent.stations import MAX_BODY
 from ets.cluster import records
 from ets.cluster.mac import parse
@@ -45,6 +45,7 @@ class Api:
                 Route("/api/station/report", self.report, methods=["POST"]),
                 Route("/api/station/about", self.about),
                 Route("/api/station/{mac}", self.station),
+                Route("/api/join/{what}", self.join, methods=["POST"]),
                 Route("/metrics", self.metrics),
             ]
         )
@@ -62,7 +63,13 @@ class Api:
 
     def for_root(self) -> Starlette:
         """What ``ets status`` on this server asks."""
-        return Starlette(routes=[Route("/v1/status", self.status), Route("/metrics", self.metrics)])
+        return Starlette(
+            routes=[
+                Route("/v1/status", self.status),
+                Route("/v1/joins", self.joins),
+                Route("/metrics", self.metrics),
+            ]
+        )
 
     async def boot(self, request: Request) -> Response:
         """A boot script; 404 for a name that is no MAC."""
@@ -116,6 +123,25 @@ class Api:
             }
         )
 
+    async def join(self, request: Request) -> Response:
+        """A newcomer's question: what is open, the terms, may I, and how far it is."""
+        what = request.path_params["what"]
+        if what not in {"open", "hello", "ask", "report"}:
+            return PlainTextResponse("no such question\n", 404)
+        try:
+            async with asyncio.timeout(BODY):
+                body = await _body(request, joins.MAX_BODY)
+            answer = await self._agent.desk.answer(what, body, _source(request))
+        except (TimeoutError, ClientDisconnect):
+            return PlainTextResponse("incomplete\n", 408)
+        except joins.Refused as refused:
+            return PlainTextResponse(refused.text + "\n", refused.status)
+        return JSONResponse(answer)
+
+    async def joins(self, _: Request) -> Response:
+        """The joins of this server, and who asks."""
+        return JSONResponse(await asyncio.to_thread(self._agent.desk.document))
+
     async def metrics(self, _: Request) -> Response:
         """Prometheus metrics."""
         return Response(metrics.render(status.document(self._agent)), media_type=PROMETHEUS)
@@ -155,12 +181,12 @@ class Api:
                 file.close()
 
 
-async def _body(request: Request) -> bytes:
-    """The body, or its first MAX_BODY + 1 bytes."""
+async def _body(request: Request, limit: int = MAX_BODY) -> bytes:
+    """The body; when it is longer than ``limit``, a little more than that of it."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
+        if len(body) > limit:
             break
     return bytes(body)
 

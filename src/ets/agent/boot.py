@@ -9,13 +9,14 @@ written only when an image is published or the site changes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ets.agent.place import Place
 from ets.cluster import bootscript
 from ets.cluster.bootscript import BootImage, Source
 from ets.cluster.mac import hyphens, parse
+from ets.cluster.newcomers import Newcomer, for_anybody, of_card
 from ets.cluster.view import boot_order
 from ets.host.atomic import remove_durably, write_atomic
 from ets.site.model import Server, Station
@@ -25,11 +26,13 @@ SUFFIX = ".ipxe"
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What boot scripts depend on beside the site: published images by name, and servers."""
+    """What boot scripts depend on beside the site: published images by name, servers, and the
+    joins that are open."""
 
     images: Mapping[str, BootImage]
     drained: Collection[str] = ()
     lost: Collection[str] = ()
+    newcomers: Sequence[Newcomer] = ()
 
 
 class Boot:
@@ -38,6 +41,7 @@ class Boot:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._stations = {station.mac: station for station in place.site.stations}
+        self._servers = {server.mac: server for server in place.site.servers if server.mac}
         self._written: dict[str, str] = {}
 
     def mac_of(self, file: str) -> str | None:
@@ -50,6 +54,19 @@ class Boot:
 
     def script(self, mac: str, now: Now) -> str:
         """The script of whichever station has ``mac``."""
+        own = of_card(now.newcomers, mac)
+        if own is not None and own.boots == "install":
+            return self._install(mac, [own], now)
+        server = self._servers.get(mac)
+        if own is not None or server is not None:
+            return bootscript.local_disk(own.name if own else server.name if server else "")
+        offered = for_anybody(now.newcomers)
+        if offered and mac not in self._stations:
+            script = self._install(mac, offered, now)
+            return bootscript.choice(offered, script, self._station_script(mac, now))
+        return self._station_script(mac, now)
+
+    def _station_script(self, mac: str, now: Now) -> str:
         station = self._stations.get(mac)
         sources = self._sources(self.order(mac, now))
         if station is None and not self._place.site.defaults.guests:
@@ -70,7 +87,10 @@ class Boot:
         Slow (it waits for the disk): not for the loop. Raises HostError.
         """
         calm = Now(now.images, now.drained)
-        wanted = {hyphens(mac) + SUFFIX: self.script(mac, calm) for mac in self._stations}
+        wanted = {
+            hyphens(mac) + SUFFIX: self.script(mac, calm)
+            for mac in (*self._stations, *self._servers)
+        }
         wanted["default" + SUFFIX] = self.default(calm)
         changed = 0
         directory = self._place.tree.boot
@@ -112,6 +132,25 @@ class Boot:
             name=name,
             dns=self._place.site.dns,
             kernel_args=defaults.kernel_args,
+        )
+
+    def _install(self, mac: str, newcomers: Sequence[Newcomer], now: Now) -> str:
+        """The installer's script. Who is being made is nobody to boot from."""
+        made = {one.name for one in newcomers}
+        sources = self._sources([s for s in self.order(mac, now) if s.name not in made])
+        wanted = self._place.site.installer
+        image = now.images.get(wanted.name) if wanted else None
+        if image is None:
+            named = f"image {wanted.name}" if wanted else "an image with the role installer"
+            reason = f"a server may join, but {named} is not ready: ets image build and publish"
+            return bootscript.refuse(sources, mac=mac, reason=reason)
+        return bootscript.installer(
+            sources,
+            image,
+            mac=mac,
+            newcomers=newcomers,
+            dns=self._place.site.dns,
+            kernel_args=self._place.site.defaults.kernel_args,
         )
 
     def _sources(self, servers: Collection[Server]) -> list[Source]:

@@ -17,7 +17,7 @@ from functools import partial
 import structlog
 
 from ets import __version__
-from ets.agent import listen
+from ets.agent import joins, listen
 from ets.agent.api import Api
 from ets.agent.boot import Boot, Now
 from ets.agent.dhcp import POLL, Dhcp, Told
@@ -26,16 +26,18 @@ from ets.agent.images import Images
 from ets.agent.listen import Listener
 from ets.agent.peers import STEP, Peers
 from ets.agent.place import Place, tls
+from ets.agent.revoked import Revocations
+from ets.agent.standing import Standing
 from ets.agent.state import State
 from ets.agent.stations import Stations
 from ets.agent.supervise import EVERY, Supervisor
+from ets.cluster import newcomers
 from ets.cluster.heartbeat import fingerprint
 from ets.cluster.view import BEAT
 from ets.errors import EtsError
 
 log = structlog.get_logger("ets.agent")
 
-IN_SERVICE, DRAINED = "in service", "drained"
 #: seconds a loop rests after its step failed
 REST = 1.0
 #: seconds between two looks whether an image's files were touched
@@ -69,6 +71,7 @@ class Agent:
             monotonic=self.monotonic,
             on_change=self._heard_news,
         )
+        self.standing = Standing(place, self.state, self.peers.complete)
         self.dhcp = Dhcp(place, self.state)
         self.boot = Boot(place)
         self.images = Images(
@@ -76,6 +79,8 @@ class Agent:
         )
         self.stations = Stations(self._address_of, monotonic=self.monotonic)
         self.supervisor = Supervisor(place)
+        self.desk = joins.Desk(place, self.state, wall=self.wall, monotonic=self.monotonic)
+        self.revocations = Revocations(place, self.state, self.desk.joins)
         self._written: Now | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners: list[Listener] = []
@@ -83,10 +88,8 @@ class Agent:
     # -- what the parts ask each other ------------------------------------------------------
 
     def state_of(self, server: str) -> str:
-        """In service or drained, by the server's own record; in service while there is none."""
-        value = self.state.value(f"server/{server}")
-        told = value.get("state") if isinstance(value, dict) else None
-        return DRAINED if told == DRAINED else IN_SERVICE
+        """In service, drained or joining."""
+        return self.standing.of(server)
 
     def is_alive(self, server: str) -> bool:
         """Not lost: this server itself, and peers that are alive or not yet known."""
@@ -99,9 +102,13 @@ class Agent:
         return Now(
             images=self.images.boot_images(),
             drained=frozenset(
-                s.name for s in self.place.site.servers if self.state_of(s.name) == DRAINED
+                s.name for s in self.place.site.servers if not self.standing.serving(s.name)
             ),
             lost=frozenset(name for name, made in decisions.items() if made.verdict == "lost"),
+            newcomers=newcomers.read(
+                {k: r.value for k, r in self.state.held.items() if k.startswith(newcomers.KIND)},
+                self.wall(),
+            ),
         )
 
     def alarms(self) -> list[dict[str, object]]:
@@ -137,14 +144,16 @@ class Agent:
         except BaseException:
             await self.stop()
             raise
-        if self.state.value(f"server/{self.place.me.name}") is None:
-            self.state.write(f"server/{self.place.me.name}", {"state": IN_SERVICE})
+        self.standing.step()
         self._loop("heartbeats", BEAT, self._beat)
+        self._loop("standing", BEAT, self._stand)
         self._loop("dhcp", POLL, self._dhcp)
         self._loop("images", 1.0, self.images.step)
         self._loop("scrub", SCRUB, self.images.scrub)
         self._loop("boot scripts", 1.0, self._boot_files)
         self._loop("services", EVERY, self.supervisor.step)
+        self._loop("joins", joins.EVERY, self.desk.step)
+        self._loop("keys", joins.EVERY, self._keys)
         for peer in self.place.peers:
             self._loop(f"peer {peer.name}", STEP, partial(self.peers.step, peer))
         log.info("running", server=self.place.me.name, site=self.place.site.name)
@@ -170,21 +179,48 @@ class Agent:
         self._listeners = [local, peers, root]
         await local.tcp("127.0.0.1", place.ports.local)
         addresses = {str(a) for server in place.site.servers for a in server.addresses.values()}
-        context = tls(place.tree.pki, ssl.PROTOCOL_TLS_SERVER)
+        told = self.revocations.newer()
+        if told is not None:
+            self.revocations.keep(told)
+        if self.revocations.load():
+            await self.peers.revoke(self.revocations.file)
+        context = tls(place.tree.pki, ssl.PROTOCOL_TLS_SERVER, self.revocations.file)
         await peers.tls(str(place.me.peering), place.ports.peers, context, addresses)
         await root.unix(place.tree.socket)
 
     async def _beat(self) -> None:
         self.heartbeats.beat()
 
+    async def _stand(self) -> None:
+        if self.standing.step():
+            self.heartbeats.beat()  # the peers hear of it at once
+
     async def _dhcp(self) -> None:
         told = Told(
             complete=self.peers.complete(),
             fresh=self.peers.fresh(),
-            drained=self.state_of(self.place.me.name) == DRAINED,
+            drained=not self.standing.serving(self.place.me.name),
         )
         if await self.dhcp.step(told):
             self.heartbeats.beat()  # the peers hear of it at once, and come to ask
+
+    async def _keys(self) -> None:
+        """Keep to the list of revoked certificates, and tell the peers this server's own."""
+        held = self.revocations
+        newer = held.newer()
+        if newer is not None:
+            await asyncio.to_thread(held.keep, newer)
+        await asyncio.to_thread(held.add)
+        if held.load():
+            await self.peers.revoke(held.file)
+            for listener in self._listeners:
+                listener.renew(tls(self.place.tree.pki, ssl.PROTOCOL_TLS_SERVER, held.file))
+            log.info("revoked certificates", number=held.list.number)
+        record = held.wanted()
+        if record is not None:
+            self.state.put(record)
+        if self.peers.complete():
+            held.tell_serial()
 
     async def _boot_files(self) -> None:
         now = self.now()

@@ -115,6 +115,15 @@ class Listener:
         """
         self._gate = Gate(_bind(address, port), context, frozenset(peers), self._protocol)
 
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Take TLS connections under ``context`` from now on, and end those that are there: they
+        were admitted under another one. Does nothing without TLS."""
+        if self._gate is None:
+            return
+        self._gate.context = context
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+
     async def unix(self, path: Path) -> None:
         """Listen on a unix socket that root alone may use. Raises AgentError when another agent
         listens there, or the directory cannot be written."""
@@ -176,7 +185,7 @@ class Gate:
         sock.listen(MAX_CONNECTIONS)
         sock.setblocking(False)
         self._sock = sock
-        self._context = context
+        self.context = context
         self._peers = peers
         self._protocol = protocol
         self._open: Counter[str] = Counter()
@@ -217,7 +226,7 @@ class Gate:
                 await loop.connect_accepted_socket(
                     lambda: self._protocol(ended.set),
                     sock,
-                    ssl=self._context,
+                    ssl=self.context,
                     ssl_handshake_timeout=HANDSHAKE,
                 )
                 await ended.wait()

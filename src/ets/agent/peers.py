@@ -11,6 +11,7 @@ import json
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import structlog
@@ -67,16 +68,26 @@ class Peers:
         self._heartbeats = heartbeats
         self._monotonic = monotonic
         self._on_change = on_change
-        context = tls(place.tree.pki, ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = True
-        self.client = httpx.AsyncClient(
-            verify=context, timeout=TIMES, trust_env=False, follow_redirects=False
-        )
+        self._crl: Path | None = None
+        self.client = self._connected()
         self.known = {peer.name: Known() for peer in place.peers}
 
     def url(self, peer: Server) -> str:
         """Where a peer's agent answers its peers."""
         return f"https://{peer.peering}:{self._place.ports.peers}"
+
+    async def revoke(self, crl: Path | None) -> None:
+        """From now on ask nobody whose certificate is on this list. Raises AgentError."""
+        old, self._crl = self.client, crl
+        self.client = self._connected()
+        await old.aclose()
+
+    def _connected(self) -> httpx.AsyncClient:
+        context = tls(self._place.tree.pki, ssl.PROTOCOL_TLS_CLIENT, self._crl)
+        context.check_hostname = True
+        return httpx.AsyncClient(
+            verify=context, timeout=TIMES, trust_env=False, follow_redirects=False
+        )
 
     async def close(self) -> None:
         """End all connections."""

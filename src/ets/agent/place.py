@@ -24,6 +24,7 @@ class Ports:
     heartbeat: int = paths.PORT_HEARTBEAT
     http: int = paths.PORT_HTTP
     nbd: int = paths.PORT_NBD
+    clone: int = paths.PORT_CLONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Tree:
     name: Path = Path(paths.SERVER_NAME)
     pki: Path = Path(paths.PKI)
     runtime: Path = Path(paths.RUNTIME)
+    joins: Path = Path(paths.JOINS)
+    crl: Path = Path(paths.CRL)
     boot: Path = Path(paths.BOOT_SCRIPTS)
     images: Path = Path(paths.IMAGES)
     socket: Path = Path(paths.AGENT_SOCKET)
@@ -91,14 +94,18 @@ def read(tree: Tree, ports: Ports) -> Place:
     return Place(site, me, pki.read_secret(tree.pki / "site.secret"), tree, ports)
 
 
-def tls(directory: Path, side: ssl._SSLMethod) -> ssl.SSLContext:
-    """Mutual TLS 1.3 under the site's CA. Raises AgentError when the keys are missing or bad."""
+def tls(directory: Path, side: ssl._SSLMethod, crl: Path | None = None) -> ssl.SSLContext:
+    """Mutual TLS 1.3 under the site's CA, with nobody whose certificate is on the list ``crl``
+    (a file that is there and was checked). Raises AgentError when the keys are missing or bad."""
     context = ssl.SSLContext(side)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     try:
         context.load_verify_locations(directory / "ca.crt")
         context.load_cert_chain(directory / "server.crt", directory / "server.key")
+        if crl is not None:
+            context.load_verify_locations(crl)
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     except (OSError, ssl.SSLError) as error:
         raise AgentError(
             f"cannot use the keys in {directory}: {error}",

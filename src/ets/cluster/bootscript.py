@@ -12,15 +12,19 @@ https://ipxe.org/cmd, tried in ``tests/daemons/test_agent_ipxe.py``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from ets.cluster.mac import hyphens
+from ets.cluster.newcomers import Newcomer
 
 #: milliseconds without progress before the next server is asked: short at first, because a dead
 #: server costs that much; long in every second round, because a slow network needs it
 WAITS = (2000, 8000)
+#: milliseconds in which J may be pressed
+CHOICE = 5000
 #: seconds of rest between two rounds, and between two tries of who cannot be served
 PAUSE = 2
 REFUSED_PAUSE = 15
@@ -91,6 +95,55 @@ def boot(
         "goto again",
     ]
     return "\n".join(lines) + "\n"
+
+
+def installer(
+    sources: Sequence[Source],
+    image: BootImage,
+    *,
+    mac: str | None,
+    newcomers: Sequence[Newcomer],
+    dns: Sequence[IPv4Address] = (),
+    kernel_args: Iterable[str] = (),
+) -> str:
+    """The script that boots the installer, to become the server of one of ``newcomers``."""
+    where = ",".join(dict.fromkeys(str(one.address) for one in newcomers))
+    name = newcomers[0].name if len(newcomers) == 1 else "newcomer"
+    extra = [f"ets.join={where}", *kernel_args]
+    return boot(sources, image, mac=mac, name=name, dns=dns, kernel_args=extra)
+
+
+def choice(newcomers: Sequence[Newcomer], script: str, otherwise: str) -> str:
+    """``script`` when J is pressed in time, ``otherwise`` (both whole scripts) when not."""
+    names = " or ".join(one.name for one in newcomers)
+    key = f"--key 0x6a --timeout {CHOICE}"
+    told = f"ETS: press J within {CHOICE // 1000} s to install this machine as server {names}"
+    lines = [
+        "#!ipxe",
+        f"prompt {key} {told} && goto install ||",
+        *_body(otherwise, "station"),
+        ":install",
+        *_body(script, "install"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def local_disk(name: str) -> str:
+    """The script for a server's own card: what lies on its disk, or the firmware's next choice."""
+    lines = [
+        "#!ipxe",
+        f"echo ETS: this is server {name}: booting from its own disk",
+        "iseq ${platform} pcbios && sanboot --no-describe --drive 0x80 ||",
+        "exit 1",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _body(script: str, prefix: str) -> list[str]:
+    """A script's lines without the first, its labels made its own."""
+    labels = re.findall(r"^:(\w+)$", script, re.MULTILINE)
+    named = re.compile(rf"(^:|\bgoto )({'|'.join(labels) or '$^'})\b", re.MULTILINE)
+    return named.sub(rf"\1{prefix}_\2", script).splitlines()[1:]
 
 
 def refuse(sources: Sequence[Source], *, mac: str | None, reason: str) -> str:

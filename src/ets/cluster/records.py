@@ -12,6 +12,12 @@ Kinds, by the first part of the key:
 ``server/NAME``   state of the server: {"state": "in service" | "drained"}; owner NAME
 ``guests/NAME``   guests with an address of NAME's slice; owner NAME
 ``renewed/NAME``  guests of other slices that hold a lease of NAME; owner NAME
+``keys/NAME``     the certificate of the server: {"serial"}, so that it can be revoked when the
+                  server is lost; owner NAME
+``join/NAME``     a join of NAME that is open (see ``ets.cluster.newcomers``), or {} when none is;
+                  owner the server that takes it
+``crl/site``      revoked certificates: {"pem"}; the version is the list's number, the owner the
+                  server where it was signed. Nobody takes one that the site's CA did not sign
 ``image/NAME``    which image is published under NAME: {"digest", "previous"}; the version is the
                   generation, the owner the server where it was published
 """
@@ -26,8 +32,8 @@ from ets.cluster.heartbeat import fingerprint as _fingerprint
 
 MAX_BODY = 1_000_000
 MAX_RECORDS = 512
-OWNED_KINDS = ("server", "guests", "renewed")
-KINDS = (*OWNED_KINDS, "image")
+OWNED_KINDS = ("server", "guests", "renewed", "keys")
+KINDS = (*OWNED_KINDS, "image", "join", "crl")
 
 
 @dataclass(frozen=True, slots=True)

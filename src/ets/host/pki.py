@@ -63,30 +63,93 @@ def issue(directory: Path, server: str, addresses: Iterable[IPv4Address | str], 
 
     Raises HostError when the CA is missing or unreadable.
     """
-    authority, authority_key = _load(directory)
+    authority, authority_key = authority_in(directory)
     key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _sign(authority, authority_key, key.public_key(), server, addresses)
+    _directory(out)
+    write_atomic(out / "ca.crt", _public(authority), mode=0o600)
+    write_atomic(out / "server.key", _private(key), mode=0o600)
+    write_atomic(out / "server.crt", _public(certificate), mode=0o600)
+
+
+def make_request(server: str) -> tuple[bytes, bytes]:
+    """A server's new private key and its certificate request, both PEM: the key never leaves the
+    machine that made it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, server)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    signed = request.sign(key, hashes.SHA256())
+    return _private(key), signed.public_bytes(serialization.Encoding.PEM)
+
+
+def sign(
+    directory: Path, request: bytes, server: str, addresses: Iterable[IPv4Address | str]
+) -> tuple[bytes, str]:
+    """A certificate (PEM) for the key in ``request``, and its serial number (hex). What else the
+    request asks for is not looked at: name and addresses are the site file's.
+
+    Raises HostError when the request is not signed by its own P-256 key, or the CA is missing.
+    """
+    try:
+        asked = x509.load_pem_x509_csr(request)
+        valid = asked.is_signature_valid
+        key = asked.public_key()
+    except Exception as error:  # the parser's own errors are many; whatever it is, it is refused
+        raise HostError(f"the certificate request of {server} is unusable: {error}") from error
+    if not valid or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.key_size != 256:
+        raise HostError(f"the certificate request of {server} is not signed by a P-256 key")
+    authority, authority_key = authority_in(directory)
+    certificate = _sign(authority, authority_key, key, server, addresses)
+    return _public(certificate), serial_of(_public(certificate))
+
+
+def serial_of(certificate: bytes) -> str:
+    """The serial number of a certificate (PEM) in hexadecimal. Raises HostError."""
+    try:
+        return f"{x509.load_pem_x509_certificate(certificate).serial_number:x}"
+    except ValueError as error:
+        raise HostError(f"a certificate is damaged: {error}") from error
+
+
+def issued_for(certificate: bytes, ca: bytes, key: bytes, server: str) -> bool:
+    """Is the certificate signed by ``ca`` for this private ``key`` and this server? (All PEM.)
+    Times are not looked at: a machine that was never set up may have any clock."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate)
+        found.verify_directly_issued_by(x509.load_pem_x509_certificate(ca))
+        private = serialization.load_pem_private_key(key, None)
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except Exception:
+        return False
+    same = found.public_key() == private.public_key()
+    return same and server in names.value.get_values_for_type(x509.DNSName)
+
+
+def _sign(
+    authority: x509.Certificate,
+    authority_key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePublicKey,
+    server: str,
+    addresses: Iterable[IPv4Address | str],
+) -> x509.Certificate:
     names: list[x509.GeneralName] = [x509.DNSName(server)]
     names += [x509.IPAddress(IPv4Address(address)) for address in addresses]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, server)])
     both_ends = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     signer = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     builder = (
-        _certificate(authority.subject, subject, key.public_key(), SERVER_LIFE)
+        _certificate(authority.subject, subject, key, SERVER_LIFE)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(both_ends), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer.value),
             critical=False,
         )
     )
-    certificate = builder.sign(authority_key, hashes.SHA256())
-    _directory(out)
-    write_atomic(out / "ca.crt", _public(authority), mode=0o600)
-    write_atomic(out / "server.key", _private(key), mode=0o600)
-    write_atomic(out / "server.crt", _public(certificate), mode=0o600)
+    return builder.sign(authority_key, hashes.SHA256())
 
 
 def write_secret(path: Path, secret: str) -> None:
@@ -140,7 +203,8 @@ def _usage(*, authority: bool) -> x509.KeyUsage:
     )
 
 
-def _load(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def authority_in(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """The CA in ``directory``, with its key. Raises HostError when missing or damaged."""
     hint = f"make one with make_ca, or copy ca.crt and ca.key to {directory}"
     try:
         certificate = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())

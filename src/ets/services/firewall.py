@@ -1,8 +1,10 @@
 """Firewall: nftables. What no service declared is closed, network by network.
 
 =========  ====================================================================================
-lan        ssh; the agents' control port and heartbeats and chrony, from peers alone
-stations   DHCP, TFTP, HTTP, NBD and NTP from the stations' subnet; heartbeats from peers alone
+lan        ssh; the copy's sshd from the subnet; the agents' control port and heartbeats and
+           chrony, from peers alone
+stations   DHCP, TFTP, HTTP, NBD, NTP and the copy's sshd from the stations' subnet; heartbeats
+           from peers alone
 compute    nothing yet: the services that will use it open their own ports
 any other  ssh (a management card must not lock its owner out)
 =========  ====================================================================================
@@ -91,7 +93,8 @@ def desired(site: Site, server: Server) -> Desired:
     closed += [compute.interface] if compute else []
     names = ", ".join(f'"{name}"' for name in closed)
     ssh = f"iifname != {{ {names} }} tcp dport 22 accept" if closed else "tcp dport 22 accept"
-    lines = [f"        {line}" for line in (*_peers(site, server), *_stations(site))]
+    rules = (*_peers(site, server), *_stations(site), *_copies(site))
+    lines = [f"        {line}" for line in rules]
     text = _RULES.format(own=OWN_RULES, ssh=ssh, rules="\n".join(lines))
     return Desired(
         packages=("nftables",),
@@ -99,6 +102,14 @@ def desired(site: Site, server: Server) -> Desired:
         files=(File(CONFIG, text.encode()),),
         units=(Unit(UNIT, restart_on=(CONFIG,), reload=True),),
     )
+
+
+def _copies(site: Site) -> Iterator[str]:
+    """Where a new server comes in while it is copied: nobody listens there at other times."""
+    roles: tuple[Role, ...] = ("lan", "stations")
+    for network in (site.networks[role] for role in roles if role in site.networks):
+        side = f'iifname "{network.interface}" ip saddr {network.subnet}'
+        yield f"{side} tcp dport {paths.PORT_CLONE} accept"
 
 
 def _peers(site: Site, server: Server) -> Iterator[str]:

@@ -58,6 +58,7 @@ http {{
     limit_conn_log_level info;
     limit_req_zone $binary_remote_addr zone=scripts:4m rate=10r/s;
     limit_req_zone $binary_remote_addr zone=reports:4m rate=1r/s;
+    limit_req_zone $binary_remote_addr zone=joins:1m rate=2r/s;
     limit_req_log_level info;
     limit_req_status 429;
 
@@ -119,6 +120,16 @@ http {{
             proxy_pass http://{agent};
         }}
 
+        # Machines that want to become servers; see ets.clone.protocol.
+        location ~ "^/api/join/(open|hello|ask|report)$" {{
+            limit_except POST {{ deny all; }}
+            limit_req zone=joins burst=20 nodelay;
+            client_max_body_size {question};
+            client_body_buffer_size {question};
+            proxy_read_timeout 5s;
+            proxy_pass http://{agent};
+        }}
+
         location / {{
             return 404;
         }}
@@ -141,6 +152,7 @@ def desired(site: Site, server: Server) -> Desired:
     """nginx on the stations' address alone."""
     config = _CONFIG.format(
         body="8k",
+        question="32k",
         address=server.stations,
         port=paths.PORT_HTTP,
         name=server.name,
