@@ -68,7 +68,8 @@ def test_without_an_image_the_screen_says_what_to_do(place: Place) -> None:
 
 def test_files_are_written_changed_and_removed(place: Place) -> None:
     boot = Boot(place)
-    count = len(place.site.stations) + sum(1 for s in place.site.servers if s.mac) + 1
+    booting = len(place.site.stations) + 1
+    count = booting + sum(1 for server in place.site.servers if server.mac)
     assert boot.write_files(NOW) == count
     assert boot.write_files(NOW) == 0
     assert boot.write_files(Now(NOW.images, lost={"beta"})) == 0
@@ -77,7 +78,7 @@ def test_files_are_written_changed_and_removed(place: Place) -> None:
     old.write_text("#!ipxe\n")
     other = place.tree.boot / "README"
     other.write_text("mine")
-    assert boot.write_files(Now({"console": replace(IMAGE, digest="ef" * 32)})) == count + 1
+    assert boot.write_files(Now({"console": replace(IMAGE, digest="ef" * 32)})) == booting + 1
     assert not old.exists()
     assert other.exists()
     names = {path.name for path in place.tree.boot.glob("*.ipxe")}

@@ -72,9 +72,7 @@ class Revocations:
             return
         left = self._joins.superseded() - self.list.serials
         if left:
-            write_atomic(
-                self._place.tree.crl, crl.revoke(self._place.tree.pki, self._seen, left), mode=0o600
-            )
+            self._joins.revoke(self._place.tree.crl, left)
             log.info("revoked", serials=sorted(left))
 
     def wanted(self) -> Record | None:

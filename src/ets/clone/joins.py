@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import cast
@@ -30,7 +30,7 @@ from ets.clone import protocol, sshd, states
 from ets.clone.protocol import Request, Terms
 from ets.clone.states import ADMITTED, Answer, Approval, Join
 from ets.errors import CloneError, HostError
-from ets.host import pki
+from ets.host import crl, pki
 from ets.host.atomic import append_durably, make_parents, write_atomic
 from ets.site.model import Server, Site
 
@@ -89,6 +89,14 @@ class Joins:
         }
         good |= {serial for _, serial, kept in rows if kept}
         return frozenset(serial for _, serial, _ in rows if serial not in good)
+
+    def revoke(self, file: Path, serials: Collection[str]) -> None:
+        """Put certificates on the site's list of revoked ones in ``file``. Raises HostError."""
+        self._ready()
+        with self._held():
+            old = file.read_bytes() if file.exists() else None
+            content = crl.revoke(self.keys, old, serials)
+            write_atomic(file, content, mode=0o600)
 
     def issued(self, name: str) -> frozenset[str]:
         """Serial numbers of all certificates that were issued here for ``name``."""
@@ -277,12 +285,12 @@ class Joins:
                     yield str(row["name"]), str(row["serial"]), row.get("kept") is True
 
     def _ready(self) -> None:
-        """Raises CloneError when this server cannot take newcomers, with what to do."""
+        """Raises CloneError when this server cannot sign, with what to do."""
         ca = self.keys / paths.CA_KEY.name
         if not ca.exists():
             raise CloneError(
-                f"this server cannot sign a newcomer's certificate: {ca} is missing",
-                hint=f"join from a server that has it, or copy it to {ca} (root, 0600) from where "
+                f"this server cannot sign or revoke certificates: {ca} is missing",
+                hint=f"do it on a server that has it, or copy it to {ca} (root, 0600) from where "
                 "the site's CA is kept, for the time of the join or for good (docs/security.md)",
             )
 
