@@ -117,6 +117,8 @@ class ContainerServer(LabServer):
         own = self._place(paths.PKI.as_posix())
         own.mkdir(mode=0o700, parents=True, exist_ok=True)
         pki.issue(authority, self.name, self.server.addresses.values(), own)
+        # any of them may have to take a newcomer, or rebuild a lost one
+        shutil.copy2(authority / paths.CA_KEY.name, own)
         secret = pki.read_secret(authority / paths.SITE_SECRET.name).hex()
         pki.write_secret(own / paths.SITE_SECRET.name, secret)
         self._install_ets()
