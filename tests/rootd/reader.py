@@ -94,7 +94,8 @@ class Station:
         trace: TracebackType | None,
     ) -> None:
         self.unload()
-        self._socket.shutdown(socket.SHUT_RDWR)
+        # only our half: a read that is still under way must find somebody to answer to
+        self._socket.shutdown(socket.SHUT_WR)
         try:
             status = self.process.wait(10)
         finally:
