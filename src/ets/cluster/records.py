@@ -9,7 +9,7 @@ An owner raises the version with every change; everybody else copies. Invariants
 
 Kinds, by the first part of the key:
 
-``server/NAME``   state of the server: {"state": "in service" | "drained"}; owner NAME
+``server/NAME``   state of the server: {"state": "in service" | "drained" | "joining"}; owner NAME
 ``guests/NAME``   guests with an address of NAME's slice; owner NAME
 ``renewed/NAME``  guests of other slices that hold a lease of NAME; owner NAME
 ``keys/NAME``     the certificate of the server: {"serial"}, so that it can be revoked when the
