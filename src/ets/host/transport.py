@@ -7,7 +7,7 @@ contract; each kind has a file of its own beside it.
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -15,6 +15,9 @@ from typing import Literal, Protocol
 from ets.host.run import Completed
 
 Kind = Literal["file", "directory", "link", "other"]
+
+#: a command line there → the command line on this machine that runs it (as ``ShellHost.wrap``)
+Wrap = Callable[[Sequence[str]], list[str]]
 
 
 @dataclass(frozen=True, slots=True, order=True)
