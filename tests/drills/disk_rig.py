@@ -57,7 +57,8 @@ WantedBy=multi-user.target
 _PROBE = r"""#!/bin/sh
 flat() { tr '\n"' ' _'; }
 mounted() { findmnt --json --output TARGET,SOURCE,FSTYPE,OPTIONS "$1" || echo null; }
-sleep 2
+# the card of the port may be found later than everything else
+until [ -c /dev/virtio-ports/ets.event ]; do sleep 1; done
 firmware=bios
 [ ! -d /sys/firmware/efi ] || firmware=uefi
 {
@@ -201,6 +202,24 @@ class Rig:
             if not said:
                 raise HostError(f"the guest said nothing; its console: {machine.tail()}")
             return said[-1]
+
+    def making(self, disks: Sequence[Path], **wishes: object) -> float:
+        """Seconds from the choice of disks until they are made and mounted."""
+        with self.installer(disks, **wishes) as machine:
+            when = {event["event"]: float(event["t"]) for event in machine.wait_off(300)}
+        return when["made"] - when["chosen"]
+
+    @contextlib.contextmanager
+    def kept(self, disks: Sequence[Path]) -> Iterator[None]:
+        """What happens to the disks meanwhile is undone afterwards."""
+        copies = [disk.with_suffix(".kept") for disk in disks]
+        for disk, copy in zip(disks, copies, strict=True):
+            run(["cp", "--sparse=always", str(disk), str(copy)], deadline=300)
+        try:
+            yield
+        finally:
+            for disk, copy in zip(disks, copies, strict=True):
+                copy.replace(disk)
 
     def boot(self, disks: Sequence[Path], firmware: Firmware, seconds: float = 400) -> Any:
         """Start from the disks; returns what the server says of itself before it goes off."""

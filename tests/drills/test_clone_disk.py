@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.drills.disk_rig import Firmware, Rig, guest_image
+from tests.drills.disk_rig import Firmware, Rig, blank_disk, guest_image, moments
 
 pytestmark = [pytest.mark.root, pytest.mark.drill, pytest.mark.timeout(1200)]
 
@@ -45,3 +45,88 @@ def test_a_plain_disk_starts_from_bios_and_uefi(rig: Rig) -> None:
     assert again["event"] == "refused"
     assert "an installed server on /dev/vda3" in again["error"]
     assert "erase" in again["hint"]
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_first_byte(rig: Rig) -> None:
+    disk = rig.disk("small", mib=900)
+    said = rig.install([disk])
+    assert said["event"] == "refused"
+    assert "/dev/vda (944 MB" in said["error"]
+    assert "is too small: " in said["error"]
+    assert disk.read_bytes().count(0) == disk.stat().st_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lvm", "btrfs"])
+def test_other_layouts_start_from_bios_and_uefi(rig: Rig, kind: str) -> None:
+    disk = rig.disk("one", mib=3200)
+    assert rig.install([disk], layout=kind)["event"] == "done"
+    for firmware in ("bios", "uefi"):
+        _is_right(rig.boot([disk], firmware), firmware, "ext4" if kind == "lvm" else kind)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("kind", ["plain", "lvm", "btrfs"])
+def test_a_mirror_starts_from_both_disks_and_from_each_alone(rig: Rig, kind: str) -> None:
+    disks = [rig.disk("one", mib=3200), rig.disk("two", mib=3300)]
+    done = rig.install(disks, layout=kind, mirror=True, seconds=1200)
+    assert done["event"] == "done"
+    assert sum("boot loader" in line for line in done["done"]) == 4
+    system = "btrfs" if kind == "btrfs" else "ext4"
+    server = rig.boot(disks, "bios")
+    _is_right(server, "bios", system)
+    assert "[UU]" in server["mdstat"]
+    # What is written while a disk is missing must not be lost when it is the other one that is
+    # taken away next, so each goes from a copy of the whole pair.
+    for alone, firmware in ((0, "uefi"), (1, "uefi"), (1, "bios")):
+        with rig.kept(disks):
+            server = rig.boot([disks[alone]], firmware)  # type: ignore[arg-type]
+            assert server["firmware"] == firmware
+            assert server["root"]["filesystems"][0]["fstype"] == system
+            assert "raid1" in server["mdstat"]
+            assert "[2/1]" in server["mdstat"]
+
+
+@pytest.mark.slow
+def test_an_initramfs_that_was_made_for_other_disks_is_made_anew(rig: Rig) -> None:
+    disk = rig.disk("one")
+    done = rig.install([disk], dep=True, seconds=900)
+    assert any("initramfs" in line for line in done["done"])
+    _is_right(rig.boot([disk], "bios"), "bios", "ext4")
+
+
+@pytest.mark.slow
+def test_an_installation_that_lost_power_while_copying_goes_on(rig: Rig) -> None:
+    disk = rig.disk("one")
+    with rig.installer([disk]) as machine:
+        machine.wait_until(200, lambda: any(e["event"] == "made" for e in machine.said()))
+        machine.wait_until(8, lambda: False)
+        machine.kill()
+        assert machine.said()[-1]["event"] == "made"
+    done = rig.install([disk])
+    assert (done["event"], done["resumed"]) == ("done", True)
+    _is_right(rig.boot([disk], "bios"), "bios", "ext4")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize(("kind", "mirror"), [("plain", False), ("lvm", True), ("btrfs", True)])
+def test_power_lost_at_any_moment_of_partitioning_leaves_nothing_that_needs_a_person(
+    rig: Rig, kind: str, mirror: bool
+) -> None:
+    """After each cut the same disks are simply taken again, without leave to erase anything."""
+    disks = [rig.disk("one", mib=3200), rig.disk("two", mib=3200)][: 1 + mirror]
+    wishes: dict[str, Any] = {"layout": kind, "mirror": mirror, "stop": "made"}
+    took = rig.making(disks, **wishes)
+    for moment in moments(10, took, seed=len(kind)):
+        for disk in disks:
+            blank_disk(disk, disk.stat().st_size)
+        with rig.installer(disks, **wishes) as machine:
+            machine.wait_until(200, lambda: any(e["event"] == "chosen" for e in machine.said()))
+            machine.wait_until(moment, lambda: False)
+            machine.kill()
+        again = rig.install(disks, **wishes)
+        assert again["event"] == "made", (moment, again)
+        # and what is made is found
+        assert rig.install(disks, **wishes)["resumed"] is True
