@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ets.clone import states
 from ets.clone.joins import Joins
 from ets.clone.states import Join
 from ets.cluster.mac import parse
-from ets.errors import AgentError, CloneError, InputError
+from ets.errors import AgentError, CloneError, HostError, InputError
 from ets.host import ask
 from ets.host.atomic import write_atomic
 from ets.host.local import LocalHost
@@ -30,6 +31,7 @@ Json = dict[str, Any]
 #: seconds between two looks
 EVERY = 0.5
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+ANY = "any"
 #: how long a join may stay open
 SHORTEST, LONGEST = 60.0, 7 * 86400.0
 
@@ -55,8 +57,8 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
                          "not show it."),
             click.option("--unattended", is_flag=True, help="Ask nobody: whatever boots with the "
                          "server's network card becomes it. For a wire that you trust."),
-            click.option("--mac", metavar="MAC", help="The new machine's network card [default: "
-                         "the server's mac in the site file]."),
+            click.option("--mac", metavar="MAC", help="The new machine's network card, or any "
+                         "[default: the server's mac in the site file]."),
             click.option("--for", "lasting", default="2h", show_default=True, metavar="TIME",
                          help="How long the join stays open (30m, 2h, 1d)."),
             click.option("--erase", is_flag=True, help="The new machine's disks may hold data: "
@@ -105,26 +107,29 @@ def newcomer(site: Site, me: Server, name: str) -> Server:
 
 def answering(server: Server) -> list[str]:
     """Where a server answers now, in words: there must be no second one of its name."""
-    found = []
-    for role, address in server.addresses.items():
-        for port, what in (
-            (22, "ssh"),
-            (paths.PORT_HTTP, "HTTP"),
-            (paths.PORT_AGENT_PEERS, "its agent"),
-        ):
-            try:
-                ask.tcp(str(address), port, timeout=0.7)
-            except Exception:  # noqa: S112 - whatever it is, it is no answer
-                continue
-            found.append(f"{what} at {address} ({role})")
-    return found
+    ports = ((22, "ssh"), (paths.PORT_HTTP, "HTTP"), (paths.PORT_AGENT_PEERS, "its agent"))
+    asked = [
+        (str(address), port, f"{what} at {address} ({role})")
+        for role, address in server.addresses.items()
+        for port, what in ports
+    ]
+
+    def answer(one: tuple[str, int, str]) -> str:
+        try:
+            ask.tcp(one[0], one[1], timeout=1.0)
+        except HostError:
+            return ""
+        return one[2]
+
+    with ThreadPoolExecutor(len(asked)) as pool:
+        return [said for said in pool.map(answer, asked) if said]
 
 
 def open_join(site: Site, me: Server, wanted: Wanted, *, rebuild: bool) -> tuple[Join, str]:
     """Open the join and say what to do now. Raises InputError, CloneError."""
     server = newcomer(site, me, wanted.name)
-    mac = parse(wanted.mac) if wanted.mac else server.mac
-    if wanted.mac and mac is None:
+    mac = None if wanted.mac == ANY else parse(wanted.mac) if wanted.mac else server.mac
+    if wanted.mac not in {None, ANY} and mac is None:
         raise InputError(
             f"{wanted.mac!r} is not the address of a network card",
             hint="six pairs of hexadecimal digits, such as 52:54:00:77:00:01",
