@@ -37,3 +37,31 @@ def send(source: str, exclude: tuple[str, ...]) -> None:
     from ets.clone import send as sending
 
     sending.serve(source, exclude)
+
+
+@command.command()
+def manifest() -> None:
+    """Print what must be equal on all servers, with digests."""
+    from ets import paths
+    from ets.audit import manifest as listing
+    from ets.site import load
+
+    exclude = load.read(str(paths.SITE_FILE)).clone.exclude
+    for line in listing.dump(listing.take(exclude=exclude)):
+        click.echo(line)
+
+
+@command.command()
+def serve() -> None:
+    """Become the verb that a newcomer asked for (the forced command of its key)."""
+    from ets.clone.serve import serve as become
+
+    become()
+
+
+@command.command()
+def finish() -> None:
+    """Let this new server into service, if it is equal (its unit does it: ets-join.service)."""
+    from ets.clone.finish import finish as let_in
+
+    let_in()

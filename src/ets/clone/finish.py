@@ -92,9 +92,6 @@ class Joined:
 
     def report(self, stage: str, text: str) -> None:
         """Signed with this server's key."""
-        if not self._let_in:
-            self._joining.wait(PATIENCE, lambda _text: None)
-            self._let_in = True
         self._joining.report(stage, text)
 
 
@@ -181,12 +178,14 @@ def finish(say: Callable[[str, str], None] | None = None) -> None:
     """
     say = say or announce
     session = _session()
-    if Path(paths.JOINING).exists():
-        try:
+    try:
+        if Path(paths.JOINING).exists():
             Finish(LocalHost(), primary(session), say).run()
-        except EtsError as error:
-            say("waiting", error.message)
-            raise
+        elif session:  # it ended between the two: the primary may not have heard
+            primary(session).report("done", "in service")
+    except EtsError as error:
+        say("waiting", error.message)
+        raise
     clear()
 
 
