@@ -57,12 +57,22 @@ fi
 
 def missing(layout: Layout, root: Path) -> tuple[str, ...]:
     """The packages that the server with the tree ``root`` lacks to start from such a layout and
-    be looked after on it. To be asked on the primary, before anything is copied."""
+    be looked after on it."""
     return tuple(
         package
         for package in layout.packages
         if not any((root / usr / _SHOWN_BY[package]).exists() for usr in ("usr", "."))
     )
+
+
+def require(layout: Layout, root: Path) -> None:
+    """Raises CloneError when a server with the tree ``root`` cannot be copied to such a layout."""
+    if lacking := missing(layout, root):
+        raise CloneError(
+            f"a server on {' and '.join(_words(layout))} needs {', '.join(lacking)}, which the "
+            "server that is copied does not have",
+            hint=f"on that server: apt install {' '.join(lacking)}; then start again",
+        )
 
 
 def install(host: Host, target: Target, *, tell: Tell = silent) -> tuple[str, ...]:
@@ -73,12 +83,7 @@ def install(host: Host, target: Target, *, tell: Tell = silent) -> tuple[str, ..
     Returns what was done, in words. Raises CloneError when the tree has no kernel or lacks what
     the layout needs, CommandFailed when a program failed.
     """
-    if lacking := missing(target.layout, target.root):
-        raise CloneError(
-            f"a server on {' and '.join(_words(target.layout))} needs {', '.join(lacking)}, which "
-            f"the copied one does not have",
-            hint=f"on the primary: apt install {' '.join(lacking)}; then start again",
-        )
+    require(target.layout, target.root)
     kernels = _kernels(host, target.root)
     done = []
     if target.layout.mirror or host.read(str(target.root / "etc/mdadm/mdadm.conf")):

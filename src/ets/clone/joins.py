@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from ets import paths
-from ets.clone import protocol, sshd, states
+from ets.clone import bootloader, protocol, sshd, states
+from ets.clone.layout import Layout
 from ets.clone.protocol import Request, Terms
 from ets.clone.states import ADMITTED, Answer, Approval, Join
 from ets.errors import CloneError, HostError
@@ -108,9 +109,10 @@ class Joins:
         """Open a join; returns it and its token (empty when it is unattended).
 
         ``wanted`` says all but id, key and state. Raises CloneError when there is an open one of
-        that name, or this server cannot take newcomers.
+        that name, this server cannot take newcomers, or lacks what the site's layout needs.
         """
         self._ready()
+        bootloader.require(Layout(site.clone.layout, site.clone.mirror), Path("/"))
         with self._held():
             old = self.read(wanted.name)
             if old is not None and not states.expire(old, wanted.opened).ended:
