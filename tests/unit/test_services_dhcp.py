@@ -22,6 +22,8 @@ SITES = [read(path) for path in sorted(EXAMPLES.glob("*.toml"))]
 PAIR = read(EXAMPLES / "pair.toml")
 ALPHA, BETA = PAIR.servers
 GUESTS = PAIR.stations_net.guests
+#: servers that may boot from the network to become one have an address there: their own
+OWN = [(server.mac, str(server.stations)) for server in PAIR.servers if server.mac]
 MACS = st.integers(0, 40).map(lambda n: f"52:54:00:77:00:{n:02x}")
 ADDRESSES = st.one_of(
     st.integers(int(IPv4Address("10.77.2.1")), int(IPv4Address("10.77.2.40"))),
@@ -60,7 +62,9 @@ def test_reservations_are_the_same_on_all_servers_and_lie_in_no_pool() -> None:
     for site in SITES:
         configs = [dhcp4(site, server) for server in site.servers]
         for config in configs:
-            assert reservations(config) == [(s.mac, str(s.address)) for s in site.stations]
+            stations = [(s.mac, str(s.address)) for s in site.stations]
+            servers = [(s.mac, str(s.stations)) for s in site.servers if s.mac]
+            assert reservations(config) == stations + servers
             reserved = {IPv4Address(address) for _, address in reservations(config)}
             assert not any(reserved & dynamic(other) for other in configs)
 
@@ -76,7 +80,7 @@ def test_dynamic_pools_are_disjoint_and_together_the_guests_range() -> None:
 def test_no_mac_and_no_address_twice_whatever_was_learned(learned: list[Learned]) -> None:
     assert GUESTS is not None
     rows = reservations(dhcp4(PAIR, ALPHA, learned=learned))
-    known = len(PAIR.stations)
+    known = len(PAIR.stations) + len(OWN)
     assert rows[:known] == reservations(dhcp4(PAIR, ALPHA))
     assert len({mac for mac, _ in rows}) == len({address for _, address in rows}) == len(rows)
     assert all(IPv4Address(address) in GUESTS for _, address in rows[known:])
@@ -109,7 +113,7 @@ def test_a_site_without_guests_leases_to_nobody_and_reserves_for_no_guest() -> N
     )
     config = dhcp4(site, ALPHA, learned=[Learned("02:00:00:00:00:01", IPv4Address("10.77.2.9"))])
     assert dynamic(config) == set()
-    assert len(reservations(config)) == len(site.stations)
+    assert len(reservations(config)) == len(site.stations) + len(OWN)
     assert config["client-classes"][-1]["name"] == "DROP"
 
 

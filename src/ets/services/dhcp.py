@@ -137,11 +137,13 @@ def _options(site: Site, server: Server) -> list[dict[str, object]]:
 
 
 def _reservations(site: Site, learned: Sequence[Learned]) -> list[dict[str, object]]:
-    """Known stations in the file's order, then learned guests; no MAC and no address twice."""
+    """Known stations in the file's order, servers that boot from the network to become one, then
+    learned guests; no MAC and no address twice."""
     guests = site.stations_net.guests if site.defaults.guests else None
-    macs = {station.mac for station in site.stations}
-    addresses = {station.address for station in site.stations}
     rows = [(station.mac, station.address, station.name) for station in site.stations]
+    rows += [(server.mac, server.stations, server.name) for server in site.servers if server.mac]
+    macs = {mac for mac, _, _ in rows}
+    addresses = {address for _, address, _ in rows}
     for guest in learned:
         double = guest.mac in macs or guest.address in addresses
         if double or guests is None or guest.address not in guests:
