@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from ets.errors import CloneError, HostError
+from ets.errors import CloneError, DeadlinePassed, HostError
 from ets.host.transport import Host
 
 #: names of GPT partitions of ours: an installation that is under way, and one that ended well
@@ -25,10 +25,12 @@ OURS = frozenset({"ets-bios", "ets-esp", UNFINISHED})
 #: kinds of block devices that lsblk calls disks and that nobody installs on
 _NO_DISKS = ("loop", "ram", "zram", "nbd", "fd", "sr", "md", "dm-", "mtd")
 
-# Prints how many of the bytes at the start, in the middle and at the end of a disk are not zero.
+# Prints how many of the bytes at the start, in the middle and at the end of a disk are not zero;
+# ends badly, with dd's words, when one of these places cannot be read.
 _SAMPLE = (
-    'for at in 0 $(($2 / 2)) $(($2 - 1)); do dd if="$1" bs=1M skip="$at" count=1 status=none; '
-    "done | tr -d '\\000' | wc -c"
+    'at() { dd if="$1" bs=1M skip="$2" count=1 status=none; }; '
+    'for place in 0 $(($2 / 2)) $(($2 - 1)); do at "$1" "$place" >/dev/null || exit 1; done; '
+    'for place in 0 $(($2 / 2)) $(($2 - 1)); do at "$1" "$place"; done | tr -d \'\\000\' | wc -c'
 )
 
 
@@ -45,7 +47,8 @@ class Filesystem:
 @dataclass(frozen=True, slots=True)
 class Disk:
     """A disk. ``size`` in bytes, ``sector`` the logical one's; ``holds`` and ``busy`` say in words
-    what was found on it and what uses it now; ``names`` are its GPT partitions' names."""
+    what was found on it and what uses it now; ``names`` are its GPT partitions' names; ``fault``
+    says why it cannot be read, where it cannot."""
 
     path: str
     size: int
@@ -59,6 +62,7 @@ class Disk:
     holds: tuple[str, ...] = ()
     busy: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    fault: str = ""
 
     @property
     def unfinished(self) -> bool:
@@ -195,6 +199,8 @@ def _refusal(disk: Disk, room: int, *, named: bool) -> str | None:
     """Why ``disk`` can never be it, whatever may be erased; None when it can."""
     if disk.size == 0:
         return "has no medium"
+    if disk.fault:
+        return f"cannot be read: {disk.fault}"
     if disk.busy:
         return f"is in use: {'; '.join(disk.busy)}"
     if disk.readonly:
@@ -330,26 +336,34 @@ def _busy(device: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _sampled(host: Host, disk: Disk) -> Disk:
-    """``disk`` with what lsblk does not know: signatures that contradict each other, and bytes
-    that nobody's tools recognise."""
-    if disk.holds or disk.size < 3 << 20:
+    """``disk`` with what lsblk does not know: whether it can be read, signatures that contradict
+    each other, and bytes that nobody's tools recognise."""
+    if disk.size < 3 << 20:
         return disk
-    found: list[str] = []
+    argv = ["sh", "-c", _SAMPLE, "sh", disk.path, str(disk.size >> 20)]
+    try:
+        done = host.run(argv, check=False, deadline=180)
+    except DeadlinePassed:
+        return replace(disk, fault="it does not answer")
+    if done.status != 0:
+        said = done.stderr.decode(errors="replace").strip() or f"status {done.status}"
+        return replace(disk, fault=said.splitlines()[0])
+    if disk.holds:
+        return disk
+    found = []
     with contextlib.suppress(HostError, ValueError):
         signatures = json.loads(host.run(["wipefs", "--json", disk.path]).stdout or b"{}")
         found = [f"a signature of {s['type']}" for s in signatures.get("signatures", [])]
-    if not found:
-        argv = ["sh", "-c", _SAMPLE, "sh", disk.path, str(disk.size >> 20)]
-        if host.run(argv).text.strip() != "0":
-            found = ["bytes of an unknown kind (it is not empty)"]
-    return Disk(**{**asdict(disk), "holds": tuple(_once(found))})
+    if not found and done.text.strip() != "0":
+        found = ["bytes of an unknown kind (it is not empty)"]
+    return replace(disk, holds=tuple(_once(found)))
 
 
 def _with_speed(host: Host, nic: Nic) -> Nic:
     with contextlib.suppress(HostError, ValueError):
         speed = int(host.read(f"/sys/class/net/{nic.name}/speed") or b"")
         if speed > 0:
-            return Nic(**{**asdict(nic), "speed": speed})
+            return replace(nic, speed=speed)
     return nic
 
 
