@@ -17,8 +17,8 @@ def rename(text: str, old: str, new: str) -> str:
 
 
 def hosts(text: str, site: Site, old: Server, new: Server) -> str:
-    """hosts(5) of ``old`` for ``new``: its own names on loopback lines, and the other servers as
-    the site file has them. Every other line stays."""
+    """hosts(5) of ``old`` for ``new``: its own names on loopback lines, and ``old`` as a
+    peer. Every other line stays."""
     lines: list[str] = []
     named: set[str] = set()
     for line in text.splitlines():
@@ -37,7 +37,6 @@ def hosts(text: str, site: Site, old: Server, new: Server) -> str:
         domain = f"{new.name}.{site.domain} " if site.domain else ""
         place = next((i for i, line in enumerate(lines) if line.startswith("127.")), -1) + 1
         lines.insert(place, f"127.0.1.1 {domain}{new.name}")
-    lines += [
-        f"{peer.peering} {peer.name}" for peer in site.peers(new.name) if peer.name not in named
-    ]
+    if old.name not in named:
+        lines.append(f"{old.peering} {old.name}")
     return "\n".join(lines) + "\n"
