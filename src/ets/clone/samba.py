@@ -30,16 +30,17 @@ def carry_over(tree: Tree, old: str, new: str) -> Iterator[str]:
     before = told["name"] if told else old[:_WIDTH]
     if _MEMBER.search(config):
         yield f"samba is a member of a domain: join {new} to it (net ads join)"
+    if told and before.lower() == new[:_WIDTH].lower():
+        return  # an earlier run came to its end here
     if told and before.lower() != old[:_WIDTH].lower():
         yield f"samba keeps its NetBIOS name {before}, which smb.conf gives every server"
         return
+    if tree.read(_SECRETS) is not None:
+        try:
+            yield _sid(tree, before.upper(), new[:_WIDTH].upper())
+        except (CommandFailed, HostError) as error:
+            yield f"samba's SID could not be carried over: {error.message}"
     tree.edit(_CONFIG, lambda text: _NAME.sub(lambda met: met["key"] + new[:_WIDTH], text))
-    if tree.read(_SECRETS) is None:
-        return
-    try:
-        yield _sid(tree, before.upper(), new[:_WIDTH].upper())
-    except (CommandFailed, HostError) as error:
-        yield f"samba's SID could not be carried over: {error.message}"
 
 
 def _sid(tree: Tree, before: str, after: str) -> str:
