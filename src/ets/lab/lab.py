@@ -73,7 +73,8 @@ class Lab:
         disk: a kernel, and addresses that they set themselves.
 
         The calling process owns the lab: it goes with ``down``, with the end of the context, or,
-        after SIGKILL, with the next start of any lab. Raises SiteError, LabError (also when a lab of that name is up), HostError.
+        after SIGKILL, with the next start of any lab. Raises SiteError, LabError (also when a lab
+        of that name is up), HostError.
         """
         site = load.read(site_file)
         check_name(name)

@@ -123,8 +123,6 @@ class ContainerServer(LabServer):
         pki.write_secret(own / paths.SITE_SECRET.name, secret)
         self._install_ets()
         if cloneable:
-            # who takes newcomers signs their certificates
-            shutil.copy(authority / "ca.key", own / "ca.key")
             bare_metal.lay_out(self.container.upper, self.site, self.server)
         if images is not None:
             self.copy_images(images)
