@@ -186,7 +186,8 @@ def test_a_machine_with_too_few_cards() -> None:
 
 
 class Machine(LocalHost):
-    """A machine with three cards, of which one is a bridge; a server answers on the third."""
+    """A machine with three cards and a bridge. As Linux does, the server that is copied answers for
+    all its addresses on every card: with the card on that cable."""
 
     asked: list[Sequence[str]]
 
@@ -218,7 +219,8 @@ class Machine(LocalHost):
             status, out = (1, "") if name == "br0" else (0, f"/sys/devices/pci/{name}\n")
         elif argv[0] == "arping":
             on, address = argv[argv.index("-I") + 1], argv[-1]
-            status = 1 if (on, address) == ("ens5", "192.168.77.11") else 0
+            answering = {"ens5": "52:54:00:AA:00:00", "ens3": "52:54:00:AA:00:02"}[on]
+            status, out = 1, f"Unicast reply from {address} [{answering}]  0.8ms\n"
         return Completed("", status, out.encode(), b"")
 
 
@@ -227,7 +229,9 @@ def test_cards_are_found_by_who_answers(tmp_path: Path) -> None:
     place.parent.mkdir(parents=True)
     place.write_bytes((Path(__file__).parents[2] / "examples/pair.toml").read_bytes())
     machine = Machine()
-    found = cards.cards(machine, tmp_path, "beta", "52:54:00:00:00:02")
+    known = {"eth0": "52:54:00:aa:00:00", "eth1": "52:54:00:aa:00:01", "eth2": "52:54:00:aa:00:02"}
+    booted = "52:54:00:00:00:02"
+    found = cards.cards(machine, tmp_path, "beta", booted, source="alpha", known=known)
     assert found == {
         "stations": "52:54:00:00:00:02",
         "lan": "52:54:00:00:00:03",

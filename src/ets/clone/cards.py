@@ -1,19 +1,21 @@
 """Which of a machine's network cards is on which of the site's networks.
 
-The card that the machine booted from is on the stations' network. On the others somebody is asked:
-a card belongs to the network on which a server of the site answers (ARP probe, RFC 5227). Only
-where nobody can be heard, the cards' order decides, and that is said.
+The card that the machine booted from is on the stations' network. For the others the server that is
+copied is asked (ARP probe, RFC 5227): a card belongs to the network whose card there answers. That
+it answers says nothing, for Linux answers for all its addresses on every card; which of its cards
+does, tells. Only where nobody can be heard, the cards' order decides, and that is said.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ets import paths
-from ets.errors import CloneError, CommandFailed
+from ets.errors import CloneError
 from ets.host.transport import Host
 from ets.site.load import parse
 from ets.site.model import ROLES, Role, Site
@@ -40,9 +42,20 @@ class Card:
     hears: frozenset[Role] = frozenset()
 
 
-def cards(host: Host, root: Path, server: str, boot: str) -> dict[Role, str]:
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A server that can be asked: its address and the MAC of its card, on each network."""
+
+    addresses: Mapping[Role, str]
+    macs: Mapping[Role, str]
+
+
+def cards(
+    host: Host, root: Path, server: str, boot: str, *, source: str, known: Mapping[str, str]
+) -> dict[Role, str]:
     """The MAC of the card on each network of ``server``, on this machine. ``root`` is the copied
-    tree, ``boot`` the MAC of the card that it booted from (empty: unknown).
+    tree, ``boot`` the MAC of the card that it booted from (empty: unknown), ``source`` the server
+    that was copied, and ``known`` the MACs of its cards by their names.
 
     Raises CloneError when no card is on the stations' network, HostError.
     """
@@ -51,12 +64,22 @@ def cards(host: Host, root: Path, server: str, boot: str) -> dict[Role, str]:
     roles = tuple(role for role in ROLES if role in site.server(server).addresses)
     found = physical(host)
     boot = boot or site.server(server).mac or ""
-    others = tuple(role for role in roles if role != "stations")
-    if others:
-        found = [
-            card if card.mac == boot else _asked(host, site, server, card, others) for card in found
-        ]
+    if set(roles) != {"stations"}:
+        asked = neighbour(site, source, known)
+        found = [card if card.mac == boot else _asked(host, card, asked) for card in found]
     return assign(found, site, roles, boot)
+
+
+def neighbour(site: Site, source: str, known: Mapping[str, str]) -> Neighbour:
+    """``source`` on the networks other than the stations' one, as far as its cards are known."""
+    addresses: dict[Role, str] = {
+        role: str(address)
+        for role, address in site.server(source).addresses.items()
+        if role != "stations" and site.networks[role].interface in known
+    }
+    return Neighbour(
+        addresses, {role: known[site.networks[role].interface].lower() for role in addresses}
+    )
 
 
 def assign(found: Sequence[Card], site: Site, roles: Sequence[Role], boot: str) -> dict[Role, str]:
@@ -107,30 +130,23 @@ def _device(host: Host, name: str) -> str:
     return done.text.strip() if done.status == 0 else ""
 
 
-def _asked(host: Host, site: Site, server: str, card: Card, roles: Sequence[Role]) -> Card:
-    heard = {role for role in roles if _hears(host, site, server, card, role)}
+def _asked(host: Host, card: Card, neighbour: Neighbour) -> Card:
+    """``card`` with the networks on which the neighbour's card of that network answers it."""
+    host.run(["ip", "link", "set", card.name, "up"], check=False)
+    wait = ["sh", "-c", _WAIT, "sh", card.name, str(_CARRIER)]
+    if host.run(wait, check=False, deadline=30).status != 0:
+        return card
+    heard = {
+        role
+        for role, address in neighbour.addresses.items()
+        if neighbour.macs[role] in _answers(host, card, address)
+    }
     return Card(card.name, card.mac, frozenset(heard))
 
 
-def _hears(host: Host, site: Site, server: str, card: Card, role: Role) -> bool:
-    """Does any other server of the site answer on this card? Its address is asked for as one that
-    nobody has yet does it, so that nobody's ARP cache is changed."""
-    host.run(["ip", "link", "set", card.name, "up"], check=False)
-    if (
-        host.run(
-            ["sh", "-c", _WAIT, "sh", card.name, str(_CARRIER)], check=False, deadline=30
-        ).status
-        != 0
-    ):
-        return False
-    for peer in site.peers(server):
-        if role not in peer.addresses:
-            continue
-        probe = ["arping", "-D", "-q", "-c", "2", "-w", str(_ANSWER), "-I", card.name]
-        try:
-            done = host.run([*probe, str(peer.addresses[role])], check=False, deadline=20)
-        except CommandFailed:
-            return False
-        if done.status == 1:  # somebody has that address
-            return True
-    return False
+def _answers(host: Host, card: Card, address: str) -> set[str]:
+    """The MACs that answer for ``address`` on ``card``. It is asked for as one who has no address
+    yet does it, so that nobody's ARP cache is changed."""
+    probe = ["arping", "-D", "-c", "2", "-w", str(_ANSWER), "-I", card.name, address]
+    said = host.run(probe, check=False, deadline=20).text
+    return {mac.lower() for mac in re.findall(r"\[([0-9A-Fa-f:]{17})\]", said)}

@@ -231,7 +231,14 @@ class Install:
         newcomer = rewrite.Newcomer(
             server=offer.server,
             filesystems=target.filesystems,
-            nics=rewrite.cards(self.host, target.root, offer.server, self.wishes.mac),
+            nics=rewrite.cards(
+                self.host,
+                target.root,
+                offer.server,
+                self.wishes.mac,
+                source=source.server,
+                known=source.cards,
+            ),
             certificate=offer.certificate,
             key=(self._keys / "server.key").read_bytes(),
             ca=offer.ca,

@@ -19,7 +19,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,8 @@ class Copied:
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
     """What there is to copy: ``needed`` bytes on a disk, ``files`` of all kinds, ``method`` of the
-    last pass; ``site`` is the text of the site file, empty when there is none."""
+    last pass; ``site`` is the text of the site file, empty when there is none, ``cards`` the MACs
+    of its network cards by name."""
 
     server: str
     site: str
@@ -96,6 +97,7 @@ class SourceFacts:
     files: int
     method: str
     notes: tuple[str, ...] = ()
+    cards: Mapping[str, str] = field(default_factory=dict)
 
 
 Events = Callable[[Progress], None]

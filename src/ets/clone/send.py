@@ -22,10 +22,12 @@ from typing import Any
 from ets import paths
 from ets.clone import databases, flags, listing, quiesce, stream
 from ets.clone import view as views
+from ets.clone.disks import parse_nics
 from ets.clone.listing import Delta, Listing
 from ets.clone.pull import SourceFacts
 from ets.clone.stream import DATA, END, FLAGS, HAVE, NEWS, ORDER, REMOVE, RESET, Receiver, Sender
 from ets.errors import CloneError, EtsError
+from ets.host.run import run
 
 #: seconds of silence at most, in the first and in the second attempt
 LIMITS = (5.0, 10.0)
@@ -373,7 +375,12 @@ def facts(source: str = "/", exclude: Sequence[str] = ()) -> SourceFacts:
         files=about["files"],
         method="passes",
         notes=tuple(about["notes"]),
+        cards={nic.name: nic.mac for nic in parse_nics(_links())},
     )
+
+
+def _links() -> bytes:
+    return run(["ip", "-json", "-details", "address"]).stdout
 
 
 def _text(path: Path) -> str:
