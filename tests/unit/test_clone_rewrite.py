@@ -4,13 +4,14 @@ else is."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from ets import identity, paths, services
-from ets.clone import rewrite
+from ets.clone import machine_identity, rewrite
 from ets.clone.disks import Filesystem
 from ets.clone.rewrite import Newcomer
 from ets.errors import CloneError
@@ -79,6 +80,11 @@ ALPHA = {
     "/home/anna/alpha.txt": "alpha 10.77.0.11\n",
     "/tmp/x": "old",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_identity, "_RSA_BITS", 1024)
 
 
 @pytest.fixture(scope="module")
@@ -251,3 +257,43 @@ def test_what_is_no_copy_is_refused(tree: Path, authority: Path, tmp_path: Path)
 
 def test_every_way_that_writes_has_its_writer() -> None:
     assert set(rewrite.WRITERS) == {name for name, way in identity.WAYS.items() if way.writes}
+
+
+RANDOM = ("/etc/ssh/", "/var/lib/systemd/random-seed", "/etc/iscsi/")
+
+
+def everything(tree: Path) -> dict[str, object]:
+    """All of a tree but what is random by intention."""
+    found: dict[str, object] = {}
+    for path in sorted(tree.rglob("*")):
+        name = f"/{path.relative_to(tree)}"
+        if path.is_symlink():
+            found[name] = str(path.readlink())
+        elif path.is_file() and not name.startswith(RANDOM):
+            found[name] = (path.read_bytes(), path.stat().st_mode)
+    return found
+
+
+@pytest.mark.parametrize("way", list(rewrite.WRITERS))
+def test_interrupted_anywhere_it_ends_the_same(
+    tree: Path, authority: Path, way: str, tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    whole = tmp_path_factory.mktemp("whole") / "tree"
+    shutil.copytree(tree, whole, symlinks=True)
+    rewrite.rewrite(whole, newcomer(authority), old="alpha")
+
+    def power_cut(_job: rewrite.Job) -> Iterator[str]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(dict_of(rewrite.WRITERS), way, power_cut)
+        with pytest.raises(KeyboardInterrupt):
+            rewrite.rewrite(tree, newcomer(authority), old="alpha")
+    rewrite.rewrite(tree, newcomer(authority), old="alpha")
+    assert everything(tree) == everything(whole)
+
+
+def dict_of(mapping: Mapping[str, rewrite.Writer]) -> dict[str, rewrite.Writer]:
+    assert isinstance(mapping, dict)
+    return mapping
