@@ -219,7 +219,11 @@ class Agent:
         record = held.wanted()
         if record is not None:
             self.state.put(record)
-        if self.peers.complete():
+        # After its state: peers must never see the new keys with the old life's "in service".
+        me = self.place.me.name
+        if self.peers.complete() and self.state.value(f"server/{me}") == {
+            "state": self.state_of(me)
+        }:
             held.tell_serial()
 
     async def _boot_files(self) -> None:

@@ -12,10 +12,12 @@ import json
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import structlog
 
 from ets.agent.place import Place
+from ets.agent.standing import IN_SERVICE
 from ets.agent.state import State
 from ets.agent.stations import Bucket
 from ets.clone import protocol, states
@@ -206,9 +208,21 @@ class Desk:
         self._publish(joins)
 
     def _settle(self) -> tuple[Join, ...]:
-        self.joins.expire(self._wall())
+        now = self._wall()
+        self.joins.expire(now)
+        for join in self.joins.all():
+            serial = self._in_service(join.name)
+            if states.in_service(join, serial, now) != join:
+                self.joins.change(join.name, partial(states.in_service, serial=serial, now=now))
         self.joins.settle(self._place.me)
         return self.joins.all()
+
+    def _in_service(self, name: str) -> str:
+        """The number of the certificate with which that server is in service; empty when not."""
+        keys, server = (self._state.value(f"{kind}/{name}") for kind in ("keys", "server"))
+        if not isinstance(keys, dict) or server != {"state": IN_SERVICE}:
+            return ""
+        return str(keys.get("serial", ""))
 
     def _joins_now(self) -> tuple[Join, ...]:
         now = self._wall()

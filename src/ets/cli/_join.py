@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ets import paths
+from ets.cli import status
 from ets.clone import states
 from ets.clone.joins import Joins
 from ets.clone.states import Join
@@ -143,12 +144,23 @@ def open_join(site: Site, me: Server, wanted: Wanted, *, rebuild: bool) -> tuple
         raise InputError(
             f"{mac} is the card of a station in the site file", hint="name another one"
         )
+    _agent_knows(site)
     now = time.time()
     join = Join(
         name=server.name, id="", opened=now, until=now + wanted.seconds, mac=mac,
         unattended=wanted.unattended, erase=wanted.erase, rebuild=rebuild,
     )  # fmt: skip
     return joins().open(site, me, join)
+
+
+def _agent_knows(site: Site) -> None:
+    """Raises AgentError when no agent runs, CloneError when it runs by another site file."""
+    told = status.fetch(Path(paths.AGENT_SOCKET))["site"]["digest"]
+    if told != site.digest:
+        raise CloneError(
+            "this server runs by another site file than the one that was read",
+            hint="apply it here first, and on the other servers: ets apply",
+        )
 
 
 def explain(site: Site, join: Join, token: str, wanted: Wanted, console: Console) -> None:
@@ -190,7 +202,7 @@ def fetch(socket: Path = Path(paths.AGENT_SOCKET)) -> Json:
 def watch(name: str, console: Console, socket: Path = Path(paths.AGENT_SOCKET)) -> None:
     """Show what becomes of a join until it has ended. Raises CloneError when not well."""
     last: tuple[str, ...] = ()
-    with console.status("waiting for the machine") as status:
+    with console.status("waiting for the machine") as shown:
         while True:
             join = joins().read(name)
             if join is None:
@@ -198,7 +210,7 @@ def watch(name: str, console: Console, socket: Path = Path(paths.AGENT_SOCKET)) 
             join = states.expire(join, time.time())
             asking = _asking(name, socket) if join.state == "open" else ()
             lines = (_line(join), *(f"asks: {_asker(row)}" for row in asking))
-            status.update(f"{name}: {join.reason}{_percent(join)}")
+            shown.update(f"{name}: {join.reason}{_percent(join)}")
             for line in (line for line in lines if line not in last):
                 console.print(line, soft_wrap=True, highlight=False)
             last = lines

@@ -152,6 +152,8 @@ class Joining:
             terms, nonce = Terms.read(told.get("terms")), str(told.get("nonce"))
         except ValueError as error:
             raise _Unanswered(f"{address} answers something unusable: {error}") from error
+        if terms.name != request.name:
+            raise _Unanswered(f"{address} answers about {terms.name}, not {request.name}")
         seen = protocol.transcript(terms, request, nonce)
         self.code = protocol.code(seen)
         question: Json = {"request": request.document()}

@@ -161,6 +161,8 @@ class Joins:
                 )
             changed = how(join)
             if changed != join:
+                if changed.state == "done" and changed.approval is not None:
+                    self._note({"name": name, "serial": changed.approval.serial, "kept": True})
                 self._write(changed)
         return changed
 
@@ -221,10 +223,7 @@ class Joins:
             cast(ed25519.Ed25519PublicKey, key).verify(signature, signed)
         except InvalidSignature:
             raise ValueError("the signature is wrong") from None
-        changed = self.change(name, lambda join: states.reported(join, content, now))
-        if changed.state == "done":
-            self._note({"name": name, "serial": join.approval.serial, "kept": True})
-        return changed
+        return self.change(name, lambda join: states.reported(join, content, now))
 
     def expire(self, now: float) -> None:
         """End what is over."""
@@ -238,17 +237,19 @@ class Joins:
         """Let in exactly whom the joins say: write the keys, start or stop sshd. Returns whether
         it runs. Raises HostError."""
         with self._held():
-            admitted = [
-                (join.name, join.approval.ssh)
-                for join in self.all()
-                if join.approval is not None and join.state in ADMITTED
-            ]
+            approved = [(join, join.approval) for join in self.all() if join.approval is not None]
+            admitted = [(j.name, a.ssh) for j, a in approved if j.state in ADMITTED]
             keys = self.directory / "authorized_keys"
             text = sshd.authorized(admitted).encode()
-            if not keys.exists() and not admitted:
+            before = keys.read_bytes() if keys.exists() else b""
+            if not before and not admitted:
                 return False
-            if not keys.exists() or keys.read_bytes() != text:
+            if before != text:
                 write_atomic(keys, text, mode=0o600)
+                # who lost its approval is put out, though it be in the middle of the copy
+                done = {(j.name, a.ssh) for j, a in approved if j.state == "done"}
+                if sshd.keys(before.decode()) - {*admitted} - done:
+                    sshd.stop()
             if not admitted:
                 sshd.stop()
                 keys.unlink()
@@ -256,7 +257,8 @@ class Joins:
             addresses = dict.fromkeys(
                 me.addresses[role] for role in ("stations", "lan") if role in me.addresses
             )
-            sshd.start(self.directory, list(addresses), self.port)
+            host_key = self._text(self.directory / "host_key.pub").strip()
+            sshd.start(self.directory, list(addresses), self.port, host_key)
             return True
 
     # -- inside -----------------------------------------------------------------------------
@@ -270,7 +272,13 @@ class Joins:
         return Told("approved", answer.why, mine.certificate, proof)
 
     def _issue(self, site: Site, request: Request, approval: Approval) -> Approval:
-        addresses = site.server(request.name).addresses.values()
+        try:
+            addresses = site.server(request.name).addresses.values()
+        except KeyError as error:
+            raise CloneError(
+                f"the site file that the agent runs by has no server {request.name}",
+                hint="apply the site file on this server: ets apply",
+            ) from error
         certificate, serial = pki.sign(self.keys, request.csr.encode(), request.name, addresses)
         self._note({"name": request.name, "serial": serial})
         return replace(approval, certificate=certificate.decode(), serial=serial)

@@ -20,11 +20,13 @@ UNIT = "ets-clone-sshd.service"
 #: what copies, which must neither be frozen with the users' sessions nor outlive the unit
 NAME = "ets-clone-sshd"
 SSHD = "/usr/sbin/sshd"
+_MARK = "ets-join-"
 #: seconds after which it ends in any case
 LIFE = 86400
 
 _CONFIG = """\
-# Made by ETS for the time of a join; see ets join --list.
+# Made by ETS for the time of a join; see ets join --list. It shows:
+# {host_key}
 Port {port}
 {listen}
 HostKey {directory}/host_key
@@ -56,24 +58,36 @@ Compression no
 """
 
 
-def config(directory: Path, addresses: Iterable[IPv4Address | str], port: int) -> str:
-    """The configuration, with keys in ``directory``."""
+def config(
+    directory: Path, addresses: Iterable[IPv4Address | str], port: int, host_key: str
+) -> str:
+    """The configuration, with keys in ``directory``; another host key makes another one."""
     listen = "\n".join(f"ListenAddress {address}:{port}" for address in addresses)
-    return _CONFIG.format(port=port, listen=listen, directory=directory, command=paths.COMMAND)
+    return _CONFIG.format(
+        port=port, listen=listen, directory=directory, command=paths.COMMAND, host_key=host_key
+    )
 
 
 def authorized(keys: Iterable[tuple[str, str]]) -> str:
     """The authorized keys: (server's name, public key) of each newcomer that may come in."""
     command = f'restrict,command="{paths.COMMAND} clone serve"'
-    return "".join(f"{command} {key} ets-join-{name}\n" for name, key in keys)
+    return "".join(f"{command} {key} {_MARK}{name}\n" for name, key in keys)
 
 
-def start(directory: Path, addresses: Sequence[IPv4Address | str], port: int) -> None:
+def keys(text: str) -> frozenset[tuple[str, str]]:
+    """What ``authorized`` was given to make ``text``."""
+    words = (line.split() for line in text.splitlines())
+    return frozenset((w[-1].removeprefix(_MARK), " ".join(w[-3:-1])) for w in words if len(w) > 3)
+
+
+def start(
+    directory: Path, addresses: Sequence[IPv4Address | str], port: int, host_key: str
+) -> None:
     """Start it as a unit of its own, unless it runs; its files lie in ``directory``.
 
     Raises HostError when sshd refuses its configuration or systemd does not start it.
     """
-    text = config(directory, addresses, port).encode()
+    text = config(directory, addresses, port, host_key).encode()
     file, program = directory / "sshd_config", directory / NAME
     same = file.exists() and file.read_bytes() == text
     if same and running():

@@ -193,8 +193,16 @@ def reported(join: Join, content: Mapping[str, object], now: float) -> Join:
         state = "copied"
     return replace(
         join, state=state, reason=f"{stage}: {text}" if text else stage, stage=stage, text=text,
-        done=None if done is None else float(done), heard=now, count=count,
+        done=part, heard=now, count=count,
     )  # fmt: skip
+
+
+def in_service(join: Join, serial: str, now: float) -> Join:
+    """The join when the site's servers agree that ``join.name`` is in service with the certificate
+    of that number: its last report may have been lost."""
+    if join.state != "copied" or join.approval is None or join.approval.serial != serial:
+        return join
+    return replace(join, state="done", stage="done", reason="done: seen in service", heard=now)
 
 
 def approve_code(join: Join, typed: str) -> Join:
