@@ -189,11 +189,16 @@ class Machine(LocalHost):
     """A machine with three cards and a bridge. As Linux does, the server that is copied answers for
     all its addresses on every card: with the card on that cable."""
 
-    asked: list[Sequence[str]]
-
     def __init__(self) -> None:
         super().__init__()
-        self.asked = []
+        self.asked: list[Sequence[str]] = []
+        self.cards = (
+            '[{"ifname":"lo","link_type":"loopback","address":"00:00:00:00:00:00"},'
+            '{"ifname":"br0","link_type":"ether","address":"52:54:00:00:00:07"},'
+            '{"ifname":"ens5","link_type":"ether","address":"52:54:00:00:00:03"},'
+            '{"ifname":"ens4","link_type":"ether","address":"52:54:00:00:00:02"},'
+            '{"ifname":"ens3","link_type":"ether","address":"52:54:00:00:00:01"}]'
+        )
 
     def run(
         self,
@@ -207,16 +212,10 @@ class Machine(LocalHost):
         self.asked.append(argv)
         status, out = 0, ""
         if argv[:3] == ["ip", "-json", "link"]:
-            out = (
-                '[{"ifname":"lo","link_type":"loopback","address":"00:00:00:00:00:00"},'
-                '{"ifname":"br0","link_type":"ether","address":"52:54:00:00:00:07"},'
-                '{"ifname":"ens5","link_type":"ether","address":"52:54:00:00:00:03"},'
-                '{"ifname":"ens4","link_type":"ether","address":"52:54:00:00:00:02"},'
-                '{"ifname":"ens3","link_type":"ether","address":"52:54:00:00:00:01"}]'
-            )
+            out = self.cards
         elif argv[0] == "readlink":
             name = argv[-1].split("/")[4]
-            status, out = (1, "") if name == "br0" else (0, f"/sys/devices/pci/{name}\n")
+            status, out = (1, "") if name in ("br0", "lo2") else (0, f"/sys/devices/pci/{name}\n")
         elif argv[0] == "arping":
             on, address = argv[argv.index("-I") + 1], argv[-1]
             answering = {"ens5": "52:54:00:AA:00:00", "ens3": "52:54:00:AA:00:02"}[on]
@@ -239,3 +238,14 @@ def test_cards_are_found_by_who_answers(tmp_path: Path) -> None:
     }
     probed = {argv[argv.index("-I") + 1] for argv in machine.asked if argv[0] == "arping"}
     assert probed == {"ens3", "ens5"}
+
+
+def test_a_network_without_a_card_ends_the_installation(tmp_path: Path) -> None:
+    place = tmp_path / "etc/ets/site.toml"
+    place.parent.mkdir(parents=True)
+    example = (Path(__file__).parents[2] / "examples/pair.toml").read_text()
+    place.write_text(example.replace('"52:54:00:e7:01:01"', '"52:54:00:00:00:02"'))
+    machine = Machine()
+    machine.cards = machine.cards.replace('{"ifname":"ens3"', '{"ifname":"lo2"')
+    with pytest.raises(CloneError, match="compute"):
+        cards.cards(machine, tmp_path, "beta", "", source="alpha", known={})

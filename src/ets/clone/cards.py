@@ -57,7 +57,7 @@ def cards(
     tree, ``boot`` the MAC of the card that it booted from (empty: unknown), ``source`` the server
     that was copied, and ``known`` the MACs of its cards by their names.
 
-    Raises CloneError when no card is on the stations' network, HostError.
+    Raises CloneError when there is a network without a card, HostError.
     """
     place = root / str(paths.SITE_FILE).lstrip("/")
     site = parse(place.read_bytes(), str(place))
@@ -67,7 +67,14 @@ def cards(
     if set(roles) != {"stations"}:
         asked = neighbour(site, source, known)
         found = [card if card.mac == boot else _asked(host, card, asked) for card in found]
-    return assign(found, site, roles, boot)
+    chosen = assign(found, site, roles, boot)
+    if lacking := [role for role in roles if role not in chosen]:
+        raise CloneError(
+            f"{server} has an address on the network {' and '.join(lacking)}, and this machine has "
+            f"no card for it (its cards: {', '.join(card.name for card in found) or 'none'})",
+            hint="plug one in and start again; or take its address out of the site file",
+        )
+    return chosen
 
 
 def neighbour(site: Site, source: str, known: Mapping[str, str]) -> Neighbour:
