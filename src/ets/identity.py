@@ -102,6 +102,11 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = {
             "/etc/ets/site.toml /etc/ets/site.lock /etc/ets/applied /etc/ets/pki/ca.crt "
             "/etc/ets/pki/site.secret",
         ),
+        _same(
+            "only where newcomers may be taken: then the copy may take the next one, and rebuild "
+            "the server that it was copied from",
+            "/etc/ets/pki/ca.key",
+        ),
         _different(
             "site file",
             "hold this server's name or addresses, or its peers'",
@@ -119,7 +124,7 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = {
         _out("what this server asked of another one", "/var/lib/ets/join/**"),
         _alive(
             "what the agents agreed on; the survivors' state wins",
-            "/var/lib/ets/runtime/records.json",
+            "/var/lib/ets/runtime/records.json /var/lib/ets/runtime/site.crl",
         ),
         _out("counts this server's own starts", "/var/lib/ets/runtime/**"),
         _out(
