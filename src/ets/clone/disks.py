@@ -25,12 +25,12 @@ OURS = frozenset({"ets-bios", "ets-esp", UNFINISHED})
 #: kinds of block devices that lsblk calls disks and that nobody installs on
 _NO_DISKS = ("loop", "ram", "zram", "nbd", "fd", "sr", "md", "dm-", "mtd")
 
-# Prints how many of the bytes at the start, in the middle and at the end of a disk are not zero;
+# Prints how many of the bytes at sixteen places from the start to the end of a disk are not zero;
 # ends badly, with dd's words, when one of these places cannot be read.
 _SAMPLE = (
-    'at() { dd if="$1" bs=1M skip="$2" count=1 status=none; }; '
-    'for place in 0 $(($2 / 2)) $(($2 - 1)); do at "$1" "$place" >/dev/null || exit 1; done; '
-    'for place in 0 $(($2 / 2)) $(($2 - 1)); do at "$1" "$place"; done | tr -d \'\\000\' | wc -c'
+    "each() { for n in $(seq 0 15); do "
+    'dd if="$1" bs=1M skip=$(($2 * n / 15)) count=1 status=none || return 1; done; }; '
+    'each "$@" >/dev/null || exit 1; each "$@" | tr -d "\\000" | wc -c'
 )
 
 
@@ -285,6 +285,7 @@ def parse_nics(listing: bytes) -> tuple[Nic, ...]:
 
 def _disk(device: Mapping[str, Any]) -> Disk:
     below = list(_below(device))
+    busy = tuple(_once(word for d in below for word in _busy(d)))
     return Disk(
         path=str(device.get("path") or f"/dev/{device['name']}"),
         size=int(device.get("size") or 0),
@@ -295,8 +296,8 @@ def _disk(device: Mapping[str, Any]) -> Disk:
         removable=_true(device.get("rm")) or device.get("tran") == "usb",
         readonly=_true(device.get("ro")),
         sector=int(device.get("log-sec") or 512),
-        holds=tuple(_once(word for d in below for word in _holds(d, device))),
-        busy=tuple(_once(word for d in below for word in _busy(d))),
+        holds=tuple(_once(word for d in below for word in _holds(d, device))) or busy,
+        busy=busy,
         names=tuple(_once(_text(d, "partlabel") for d in below if d.get("type") == "part")),
     )
 
@@ -340,7 +341,7 @@ def _sampled(host: Host, disk: Disk) -> Disk:
     each other, and bytes that nobody's tools recognise."""
     if disk.size < 3 << 20:
         return disk
-    argv = ["sh", "-c", _SAMPLE, "sh", disk.path, str(disk.size >> 20)]
+    argv = ["sh", "-c", _SAMPLE, "sh", disk.path, str((disk.size >> 20) - 1)]
     try:
         done = host.run(argv, check=False, deadline=180)
     except DeadlinePassed:
