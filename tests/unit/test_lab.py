@@ -12,6 +12,7 @@ import threading
 import time
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -19,13 +20,14 @@ from hypothesis import strategies as st
 
 from ets.cli import lab as cli
 from ets.errors import InputError, LabError
-from ets.lab import console, faults, flip, kvm, state, tree, wire
+from ets.lab import console, faults, flip, kvm, machine, state, tree, wire
 from ets.lab.dhcpwire import frame, message
 from ets.lab.faults import slow
 from ets.lab.lab import check_machine
 from ets.lab.progress import Event
 from ets.lab.qemu import json_lines
 from ets.lab.station import StationOptions, _guest_mac, command
+from ets.site.model import Role
 
 
 class TestNames:
@@ -239,6 +241,40 @@ class TestStation:
         path.write_bytes(b'{"t": 1}\ngarbage\xff\n[1]\n{"t": 2}\n{"t": 3')
         assert list(json_lines(path)) == [{"t": 1}, {"t": 2}]
         assert list(json_lines(tmp_path / "none")) == []
+
+
+class TestMachineServer:
+    CARDS: ClassVar[list[tuple[Role, str, str]]] = [
+        ("lan", "s1-lan", "52:54:00:e7:01:00"),
+        ("stations", "s1-stations", "52:54:00:e7:01:01"),
+    ]
+
+    def line(self, tmp_path: Path, boot: machine.Boot, **options: Any) -> str:
+        chosen = machine.MachineOptions(**options)
+        disks = [tmp_path / f"disk{index}.img" for index in range(len(chosen.disks))]
+        variables = tmp_path / "vars.fd"
+        given = (self.CARDS, disks, tmp_path, variables, kvm.TCG)
+        return " ".join(machine.command("beta", chosen, boot, *given))
+
+    def test_only_the_stations_card_boots_from_the_network(self, tmp_path: Path) -> None:
+        line = self.line(tmp_path, "disk")
+        assert "netdev=net-lan,mac=52:54:00:e7:01:00,romfile= " in line
+        assert "netdev=net-stations,mac=52:54:00:e7:01:01,bootindex=100 " in line
+        assert f"file={tmp_path}/disk0.img,format=raw" in line
+        assert "id=disk0,serial=lab-beta-0,bootindex=1 " in line
+
+    def test_the_network_comes_first_when_it_is_to(self, tmp_path: Path) -> None:
+        for boot in ("net", "once"):
+            line = self.line(tmp_path, boot, disks=(1, 1))
+            assert "mac=52:54:00:e7:01:01,bootindex=1 " in line
+            assert "id=disk0,serial=lab-beta-0,bootindex=100 " in line
+            assert "id=disk1,serial=lab-beta-1,bootindex=101 " in line
+
+    def test_uefi_keeps_its_variables(self, tmp_path: Path) -> None:
+        (tmp_path / "vars.fd").write_bytes(b"kept")
+        line = self.line(tmp_path, "disk", firmware="uefi")
+        assert "bootindex=100,romfile=" in line
+        assert (tmp_path / "vars.fd").read_bytes() == b"kept"
 
 
 class TestKvm:

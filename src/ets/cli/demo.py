@@ -20,6 +20,7 @@ from rich.table import Table
 
 from ets.errors import EtsError
 from ets.lab.drills import verdict
+from ets.lab.drills.join import join, write_load
 from ets.lab.drills.material import Material, Progress, block_sums, gather
 from ets.lab.drills.pair import STATIONS
 from ets.lab.drills.play import Play
@@ -28,6 +29,10 @@ from ets.lab.lab import Lab
 from ets.report.page import render_page
 from ets.report.promises import Promise, figure, to_json
 from ets.report.timeline import Timeline
+from ets.site import load
+
+#: how many stations run beside a server that is a machine itself, and wants a processor
+_BESIDE_A_MACHINE = 2
 
 _EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "pair.toml"
 
@@ -85,14 +90,21 @@ class Voice:
 @click.option(
     "--stations",
     type=click.IntRange(1, len(STATIONS)),
-    default=len(STATIONS),
-    show_default=True,
-    help="How many stations run from the beginning.",
+    default=None,
+    help=f"How many stations run from the beginning [default: {len(STATIONS)}, with --from-clone"
+    f" {_BESIDE_A_MACHINE}].",
+)
+@click.option(
+    "--from-clone",
+    is_flag=True,
+    help="Make the second server from the first one: a blank machine joins, then the same drill.",
 )
 @click.option("--keep", is_flag=True, help="Leave the site up, and say how to look around.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Report's folder.")
 @click.option("--name", default="demo", show_default=True, help="The lab's name.")
-def command(site: Path, stations: int, keep: bool, out: Path | None, name: str) -> None:
+def command(
+    site: Path, stations: int | None, from_clone: bool, keep: bool, out: Path | None, name: str
+) -> None:
     """Show a whole site that survives the loss of its servers.
 
     Brings up two servers and diskless stations on this machine, kills, unplugs, stops, slows down
@@ -103,10 +115,18 @@ def command(site: Path, stations: int, keep: bool, out: Path | None, name: str) 
     folder = out or Path("report") / began.strftime("%Y-%m-%d-%H%M%S")
     folder.mkdir(parents=True, exist_ok=True)
     voice = Voice()
+    count = stations or (_BESIDE_A_MACHINE if from_clone else len(STATIONS))
     with _interrupted_by_term(), voice.working():
-        material = gather(site, voice.progress)
+        material = gather(site, voice.progress, cloneable=from_clone)
         voice.say(f"image {material.manifest.name} {material.manifest.digest[:12]} is ready")
-        promises, timeline, failure = _drill(site, stations, keep, name, material, voice)
+        servers = [server.name for server in load.read(site).servers]
+        blank = servers[-1:] if from_clone else []
+        with Lab.up(
+            site, name=name, images=material.images, events=voice.progress, blank=blank
+        ) as lab:
+            if from_clone:
+                _copy_a_server(lab, servers[0], servers[-1], voice)
+            promises, timeline, failure = _drill(lab, count, keep, material, voice)
     title = f"ETS demo: {site.name}, {began:%Y-%m-%d %H:%M}"
     (folder / "report.html").write_text(render_page(title, promises, timeline))
     (folder / "report.json").write_text(to_json(promises))
@@ -123,29 +143,36 @@ def command(site: Path, stations: int, keep: bool, out: Path | None, name: str) 
         sys.exit(1)
 
 
+def _copy_a_server(lab: Lab, source: str, name: str, voice: Voice) -> None:
+    """A blank machine becomes the server ``name``, while ``source`` is being written to."""
+    with write_load(lab.server(source).host):
+        how = join(lab, name, source=source, say=voice.say)
+    reached = ", ".join(f"{stage} after {after:.0f} s" for stage, after in how.stages.items())
+    voice.say(f"{name} was a blank machine: {reached}")
+
+
 def _drill(
-    site: Path, stations: int, keep: bool, name: str, material: Material, voice: Voice
+    lab: Lab, stations: int, keep: bool, material: Material, voice: Voice
 ) -> tuple[list[Promise], Timeline, EtsError | None]:
-    """The lab from up to down. An error on the way is no reason to show nothing: it is given back
+    """The drill. An error on the way is no reason to show nothing: it is given back
     with the promises, of which those that were not reached are not held."""
     failure: EtsError | None = None
-    with Lab.up(site, name=name, images=material.images, events=voice.progress) as lab:
-        voice.say(f"{' and '.join(lab.servers)} are up; switching the stations on")
-        if keep:
-            lab.detach()
-        with Stage(lab, voice.say) as stage:
-            play = Play(stage)
-            try:
-                play.run(stations)
-            except EtsError as error:
-                failure = error
-            voice.say("looking at what was seen")
-        rows = stage.rows()
-        with block_sums(material.root) as good:
-            promises = verdict.promises(play.notes, rows, stage.faults, good)
-        timeline = verdict.timeline(stage, play.notes, rows, _facts(lab, material))
-        if not keep:
-            voice.say("taking the site down")
+    voice.say(f"{' and '.join(lab.servers)} are up; switching the stations on")
+    if keep:
+        lab.detach()
+    with Stage(lab, voice.say) as stage:
+        play = Play(stage)
+        try:
+            play.run(stations)
+        except EtsError as error:
+            failure = error
+        voice.say("looking at what was seen")
+    rows = stage.rows()
+    with block_sums(material.root) as good:
+        promises = verdict.promises(play.notes, rows, stage.faults, good)
+    timeline = verdict.timeline(stage, play.notes, rows, _facts(lab, material))
+    if not keep:
+        voice.say("taking the site down")
     return promises, timeline, failure
 
 

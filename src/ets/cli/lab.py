@@ -7,6 +7,7 @@ import shlex
 import signal
 from pathlib import Path
 from types import FrameType
+from typing import get_args
 
 import click
 from rich.console import Console
@@ -17,7 +18,8 @@ from ets.errors import InputError
 from ets.lab import console, faults
 from ets.lab.drills.material import gather
 from ets.lab.lab import Lab, clean, remove
-from ets.lab.machine import MachineServer
+from ets.lab.machine import Boot, MachineServer
+from ets.lab.qemu import Firmware
 from ets.lab.state import LabState, all_labs
 
 name_option = click.option("--name", default="lab", show_default=True, help="The lab's name.")
@@ -39,7 +41,13 @@ def command() -> None:
     help="How many of the known stations to switch on, BIOS and UEFI in turn.",
 )
 @click.option("--no-image", is_flag=True, help="Servers only; no image is built.")
-def up(site: Path, name: str, stations: int, no_image: bool) -> None:
+@click.option(
+    "--blank",
+    multiple=True,
+    metavar="SERVER",
+    help="This server is a machine with blank disks, switched off (ets lab machine).",
+)
+def up(site: Path, name: str, stations: int, no_image: bool, blank: tuple[str, ...]) -> None:
     """Bring up the SITE's servers, and leave them running when this command ends.
 
     Builds what is missing (Debian trees, the stations' image). Needs root.
@@ -49,8 +57,9 @@ def up(site: Path, name: str, stations: int, no_image: bool) -> None:
     _end_on_term()
     voice = Voice()
     with voice.working():
-        images = None if no_image else gather(site, voice.progress).images
-        with Lab.up(site, name=name, images=images, events=voice.progress) as lab:
+        material = None if no_image else gather(site, voice.progress, cloneable=bool(blank))
+        images = material.images if material else None
+        with Lab.up(site, name=name, images=images, events=voice.progress, blank=blank) as lab:
             known = [station.name for station in lab.site.stations]
             if stations > len(known):
                 raise InputError(f"{site} has {len(known)} known stations, not {stations}")
@@ -125,6 +134,24 @@ def station(
         lab.station(station).stop()
         return
     lab.start_station(station, firmware=firmware, nic=nic, http=http, memory=memory)
+
+
+@command.command()
+@click.argument("server")
+@name_option
+@click.option("--boot", type=click.Choice(get_args(Boot)), default="disk", show_default=True,
+              help="once: from the network now, from its disk from the next reset on.")  # fmt: skip
+@click.option("--firmware", type=click.Choice(["bios", "uefi"]), help="It stays with that.")
+@click.option("--off", is_flag=True, help="Pull its plug instead.")
+def machine(server: str, name: str, boot: Boot, firmware: Firmware | None, off: bool) -> None:
+    """Switch a SERVER on that is a machine with disks of its own (ets lab up --blank)."""
+    chosen = Lab.attach(name).machine(server)
+    if off:
+        chosen.power_off()
+    elif firmware:
+        chosen.start(boot=boot, firmware=firmware)
+    else:
+        chosen.start(boot=boot)
 
 
 @command.command()
