@@ -166,6 +166,19 @@ def test_reports_are_bounded(side: Side, agent: None) -> None:
 
 
 @pytest.mark.parametrize("agent", [WELL], indirect=True)
+def test_questions_of_newcomers_are_bounded(side: Side, agent: None) -> None:
+    said = side.get("/api/join/ask", "POST", bytes(32 * 1024))
+    assert said == (200, b"agent /api/join/ask 10.77.1.199 32768")
+    assert side.get("/api/join/ask", "POST", bytes(32 * 1024 + 1))[0] == 413
+    assert side.get("/api/join/ask")[0] == 403
+    for other in ("/api/join/", "/api/join/list", "/api/join/ask/x", "/v1/joins"):
+        assert side.get(other, "POST", b"{}")[0] in (403, 404), other
+    statuses = [side.get("/api/join/hello", "POST", b"{}")[0] for _ in range(40)]
+    assert set(statuses) == {200, 429}
+    assert side.get(f"/boot/{MAC}.ipxe")[0] == 200
+
+
+@pytest.mark.parametrize("agent", [WELL], indirect=True)
 def test_nothing_but_what_stations_need_is_there(side: Side, agent: None) -> None:
     for path in (
         "/", "/metrics", "/v1/status", "/boot/", "/boot/default.ipxe", f"/boot/{MAC}.ipxe/x",
