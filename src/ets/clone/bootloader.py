@@ -27,7 +27,8 @@ _BOUND = ("/dev", "/proc", "/sys", "/run")
 
 #: a file of an initramfs without which it cannot bring up what the layout lies on
 _IN_INITRAMFS = {"lvm2": "sbin/lvm", "mdadm": "sbin/mdadm"}
-_SHOWN_BY = {"lvm2": "sbin/lvm", "mdadm": "sbin/mdadm", "btrfs-progs": "bin/btrfs"}
+#: the same in a server's tree
+_SHOWN_BY = {**_IN_INITRAMFS, "btrfs-progs": "bin/btrfs"}
 
 # `-i`, then no variable of ours: what a program of the server sees
 _CLEAN = (
@@ -154,9 +155,10 @@ def _install_grub(host: Host, target: Target, tell: Tell) -> list[str]:
 
 
 def _needs_initramfs(host: Host, target: Target, release: str) -> bool:
-    """True when the initramfs that was copied is made for other disks than these."""
+    """True when the initramfs that was copied is made for other disks than these. Arrays and
+    volumes that it does not know by name are assembled all the same when it has the programs."""
     root = target.root
-    if _inside(host, root, ["sh", "-c", _MODULES]).strip() != "most" or target.layout.mirror:
+    if _inside(host, root, ["sh", "-c", _MODULES]).strip() != "most":
         return True
     if host.look([str(root / "usr/share/initramfs-tools/hooks/cryptroot")]):
         return True
