@@ -46,6 +46,18 @@ def test_every_promise_is_held(tmp_path: Path) -> None:
     assert left("tpair") == []
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_the_same_holds_for_a_pair_that_was_made_by_a_join(tmp_path: Path) -> None:
+    process = demo("tclone", tmp_path / "report", "--from-clone")
+    output, _ = process.communicate(timeout=2900)
+    promises = json.loads((tmp_path / "report/report.json").read_text())
+    assert process.returncode == 0, output
+    assert len(promises) >= 15
+    assert "beta is in service, equal to alpha" in output
+    assert left("tclone") == []
+
+
 @pytest.mark.timeout(200)
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     process = demo("tstop", tmp_path / "report")
