@@ -36,8 +36,9 @@ ANSWER = 6.0
 #: seconds for the server's sshd to come up after the approval
 LISTENING = 20.0
 MAX_ANSWER = 65536
-#: seconds between two reports of one stage
-REPORT_EVERY = 1.0
+#: seconds between two reports of one stage, and after one that nobody heard: a copy must not wait
+#: for its reports
+REPORT_EVERY, UNHEARD = 1.0, 15.0
 
 Tell = Callable[[str], None]
 Json = dict[str, Any]
@@ -97,7 +98,7 @@ class Joining:
         self._token = self._kept_token(token)
         self._agreed = self._read("agreed.json")
         self._count = 0
-        self._reported = ("", 0.0)
+        self._stage, self._not_before = "", 0.0
         self.code = ""
 
     # -- asking -----------------------------------------------------------------------------
@@ -266,13 +267,9 @@ class Joining:
         if self._agreed is None:
             return
         now = time.monotonic()
-        if (
-            done is not None
-            and self._reported[0] == stage
-            and now - self._reported[1] < REPORT_EVERY
-        ):
+        if now < self._not_before and stage == self._stage:
             return
-        self._reported = (stage, now)
+        self._stage, self._not_before = stage, now + REPORT_EVERY
         for _ in range(2):
             content: Json = {"count": self._count + 1, "stage": stage, "text": text[:400]}
             if done is not None:
@@ -280,6 +277,7 @@ class Joining:
             try:
                 answer = self._post(self.offer.address, "report", self._signed(content))
             except (_Unanswered, OSError, CloneError):
+                self._not_before = time.monotonic() + UNHEARD
                 return
             count = answer.get("count")
             self._count = count if isinstance(count, int) else self._count + 1
