@@ -47,12 +47,16 @@ def test_equal_trees_are_equal(two: tuple[Path, Path]) -> None:
     assert "/etc/app/odd\n\udcff" in manifest.take(two[0])
 
 
+ATTRIBUTE = 'import os; os.setxattr("usr/bin/tool", "trusted.x", b"1")'
+
 #: a change of the tree, as a shell command in it, and what is said of it
 CHANGES = {
     "echo a = 2 >etc/app/conf": "/etc/app/conf has another content than on alpha",
     "printf x >>usr/bin/tool": "/usr/bin/tool has another content than on alpha",
     "chmod 4755 usr/bin/tool": "/usr/bin/tool has mode 4755, on alpha 0644",
     "chown 7:8 etc/app": "/etc/app belongs to 7:8, on alpha to 0:0",
+    f"python3 -c '{ATTRIBUTE}'": "/usr/bin/tool has other ACLs, capabilities or attributes than on"
+    " alpha",
     "ln -sfn x etc/link": "/etc/link points to x, on alpha to app/conf",
     "rm etc/app/pipe; mkdir etc/app/pipe": "/etc/app/pipe is a directory, on alpha a pipe",
     "rm etc/app/conf": "/etc/app/conf is on alpha only",
@@ -101,7 +105,7 @@ def test_many_differences_are_counted(two: tuple[Path, Path]) -> None:
         [],
         ["ets: error"],
         ['["ets manifest 9",0]'],
-        ['["ets manifest 1",2]', '["/a","file",1,0,0,""]'],
+        ['["ets manifest 1",2]', '["/a","file",1,0,0,"",""]'],
         ['["ets manifest 1",1]', '["/a","file"]'],
         ["[" * 100_000],
     ],

@@ -1,9 +1,10 @@
 """A list of what must be equal on all servers, with a digest of each file's content, and the
 difference of two such lists in words.
 
-As text it is one JSON array a line: path, kind, mode, owner, group, and the content's digest (of a
-link its target, of a device its numbers). Paths that are no UTF-8 are written with surrogate
-escapes. Times are no part of it: what counts is what a server does.
+As text it is one JSON array a line: path, kind, mode, owner, group, the content's digest (of a
+link its target, of a device its numbers), and that of the extended attributes. Paths that are no
+UTF-8 are written with surrogate escapes. Times are no part of it: what counts is what a server
+does.
 """
 
 from __future__ import annotations
@@ -56,13 +57,15 @@ _READ_AS: Mapping[str, Callable[[bytes], bytes]] = {
 @dataclass(frozen=True, slots=True)
 class Item:
     """What lies at a path: owner and group by number, ``content`` a digest (hex), a link's target
-    or a device's numbers; empty for a directory."""
+    or a device's numbers, empty for a directory; ``more`` a digest of its extended attributes
+    (ACLs, capabilities), empty when it has none."""
 
     kind: str
     mode: int
     owner: int
     group: int
     content: str = ""
+    more: str = ""
 
 
 Manifest = Mapping[str, Item]
@@ -87,7 +90,7 @@ def dump(manifest: Manifest) -> Iterator[str]:
     """As lines of text."""
     yield json.dumps([FORMAT, len(manifest)])
     for path, item in sorted(manifest.items()):
-        row = [path, item.kind, item.mode, item.owner, item.group, item.content]
+        row = [path, item.kind, item.mode, item.owner, item.group, item.content, item.more]
         yield json.dumps(row, separators=(",", ":"))
 
 
@@ -156,6 +159,8 @@ def _words(ours: Item | None, other: Item | None, peer: str) -> str:
         said.append(
             f"belongs to {ours.owner}:{ours.group}, on {peer} to {other.owner}:{other.group}"
         )
+    if ours.more != other.more:
+        said.append(f"has other ACLs, capabilities or attributes than on {peer}")
     return "; ".join(said)
 
 
@@ -205,11 +210,20 @@ def _item(top: Path, path: str, about: os.stat_result) -> Item | None:
             content = os.readlink(place)  # noqa: PTH115 - as it is, not tidied
         elif kind == "device":
             content = f"{os.major(about.st_rdev)}:{os.minor(about.st_rdev)}"
+        more = _attributes(place)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise HostError(f"cannot read {show(place)}: {error.strerror}") from error
-    return Item(kind, mode, about.st_uid, about.st_gid, content)
+    return Item(kind, mode, about.st_uid, about.st_gid, content, more)
+
+
+def _attributes(place: str) -> str:
+    names = os.listxattr(place, follow_symlinks=False)
+    if not names:
+        return ""
+    found = [(name, os.getxattr(place, name, follow_symlinks=False).hex()) for name in names]
+    return blake3.blake3(json.dumps(sorted(found)).encode()).digest(length=_DIGEST).hex()
 
 
 def _digest(place: str, path: str) -> str:

@@ -52,6 +52,16 @@ def manifest() -> None:
 
 
 @command.command()
+def give() -> None:
+    """Give out the files that are named on standard input, of those that must be equal."""
+    import sys
+
+    from ets.clone.mend import give as out
+
+    out(sys.stdin.buffer)
+
+
+@command.command()
 def serve() -> None:
     """Become the verb that a newcomer asked for (the forced command of its key)."""
     from ets.clone.serve import serve as become

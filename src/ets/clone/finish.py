@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from ets import paths
 from ets.audit import manifest
+from ets.clone import mend
 from ets.errors import CloneError, CommandFailed, EtsError
 from ets.host.atomic import remove_durably
 from ets.host.local import LocalHost
@@ -44,7 +45,7 @@ StartLimitIntervalSec=0
 Type=exec
 ExecStart=/usr/bin/ets clone finish
 Restart=on-failure
-RestartSec=10
+RestartSec=20
 
 [Install]
 WantedBy=multi-user.target
@@ -120,19 +121,24 @@ class Finish:
     primary: Primary
     say: Callable[[str, str], None]
 
-    def run(self) -> None:
-        """Into service, or a CloneError that says what is still different."""
+    def run(self) -> bool:
+        """Into service (true), or to a restart with what had changed meanwhile. Raises a CloneError
+        that says what is still different."""
         self._apply()
         self._verify()
-        different = self._compare()
+        mine, theirs = self._lists()
+        different = manifest.compare(mine, theirs, peer=self.primary.source)
+        if different and self._mended(mine, theirs):
+            return False
         if different:
             raise CloneError(
                 f"this server is not equal to {self.primary.source}, and stays out of service:\n"
                 + "\n".join(f"  {line}" for line in different),
-                hint="make them equal; it looks again by itself every few seconds",
+                hint="make them equal; it looks again by itself, twice a minute",
             )
         remove_durably(str(paths.JOINING))
         self._tell("done", f"equal to {self.primary.source}, in service")
+        return True
 
     def _apply(self) -> None:
         self._tell("applying", "applying what the site file asks of this server")
@@ -147,17 +153,25 @@ class Finish:
             output = "\n".join(wrong) or done.stderr.decode(errors="replace")
             raise CommandFailed(done.command, done.status, output)
 
-    def _compare(self) -> tuple[str, ...]:
+    def _lists(self) -> tuple[manifest.Manifest, manifest.Manifest]:
         self._tell("comparing", f"comparing every file with {self.primary.source}")
         excluded = load.read(str(paths.SITE_FILE)).clone.exclude
-        mine = manifest.take(exclude=excluded)
-        theirs = self._theirs()
-        # the other one goes on changing: what differs is looked at once more, at both
-        again = manifest.differing(mine, theirs)
-        if again:
-            time.sleep(2)
+        mine, theirs = manifest.take(exclude=excluded), self._theirs()
+        if manifest.differing(mine, theirs):
+            time.sleep(2)  # it may have been in the middle of a change: a second look at both
             mine, theirs = manifest.take(exclude=excluded), self._theirs()
-        return manifest.compare(mine, theirs, peer=self.primary.source)
+        return mine, theirs
+
+    def _mended(self, mine: manifest.Manifest, theirs: manifest.Manifest) -> bool:
+        """Bring over what changed there since the copy, and start again with it."""
+        for line in manifest.compare(mine, theirs, peer=self.primary.source):
+            self.say("different", line)
+        count = mend.mend(self.primary.wrap, mine, theirs)
+        if count:
+            changed = f"{count} paths changed on {self.primary.source} since the copy"
+            self._tell("mended", f"{changed}, and were brought over; starting again")
+            self.host.run(["systemctl", "--no-block", "reboot"])
+        return count > 0
 
     def _theirs(self) -> manifest.Manifest:
         done = run(self.primary.wrap(["ets", "clone", "manifest"]), deadline=COMPARE)
@@ -180,7 +194,8 @@ def finish(say: Callable[[str, str], None] | None = None) -> None:
     session = _session()
     try:
         if Path(paths.JOINING).exists():
-            Finish(LocalHost(), primary(session), say).run()
+            if not Finish(LocalHost(), primary(session), say).run():
+                return
         elif session:  # it ended between the two: the primary may not have heard
             primary(session).report("done", "in service")
     except EtsError as error:

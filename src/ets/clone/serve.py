@@ -15,7 +15,7 @@ from ets import paths
 from ets.errors import CloneError
 
 #: the verbs of ``ets clone`` that give out; ``finish`` and ``serve`` itself are not among them
-VERBS = frozenset({"facts", "manifest", "rsync", "send"})
+VERBS = frozenset({"facts", "give", "manifest", "rsync", "send"})
 MAX_COMMAND = 65536
 
 
