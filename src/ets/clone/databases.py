@@ -1,7 +1,7 @@
 """Databases by their own means: asked to be still before the silence where they can be, and the
 copies looked at afterwards, while nobody waits.
 
-sqlite and PostgreSQL, MariaDB's InnoDB: a copy of all files in one state is what a power cut leaves,
+sqlite, PostgreSQL, MariaDB's InnoDB: a copy of all files in one state is what a power cut leaves,
 from which they recover. tdb without transactions does not, so what fails its own check is copied
 again with ``tdbbackup``, which takes the locks.
 """
@@ -103,7 +103,7 @@ def sound(path: Path, what: str) -> bool | None:
     if what == "sqlite":
         try:
             with contextlib.closing(sqlite3.connect(path)) as connection:
-                return connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+                return bool(connection.execute("PRAGMA quick_check").fetchone() == ("ok",))
         except sqlite3.Error:
             return False
     if shutil.which("tdbbackup") is None:
@@ -121,8 +121,8 @@ def backup(live: Path, into: Path) -> bool:
         shutil.copyfile(made, into)
         os.chown(into, about.st_uid, about.st_gid)
         into.chmod(about.st_mode & 0o7777)
-        return True
     except OSError:
         return False
     finally:
         made.unlink(missing_ok=True)
+    return True

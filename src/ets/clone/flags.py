@@ -6,6 +6,7 @@ import array
 import contextlib
 import fcntl
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -20,12 +21,22 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIM
 def read(root: Path, paths: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
     """Those of ``paths`` (regular files and directories below ``root``) that have flags."""
     base = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = bytearray(8)
     try:
         for path in paths:
-            with contextlib.suppress(OSError):
-                flags = _get(base, path) & COPIED
-                if flags:
-                    yield path, flags
+            try:
+                descriptor = os.open(path or b".", _OPEN, dir_fd=base)
+            except OSError:
+                continue
+            try:
+                fcntl.ioctl(descriptor, _GET, flags)
+            except OSError:
+                continue
+            finally:
+                os.close(descriptor)
+            found = int.from_bytes(flags[:4], sys.byteorder) & COPIED
+            if found:
+                yield path, found
     finally:
         os.close(base)
 
@@ -33,46 +44,29 @@ def read(root: Path, paths: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
 def apply(root: Path, wanted: Mapping[bytes, int]) -> tuple[bytes, ...]:
     """Set them, what is in a directory before the directory. Returns where that failed."""
     failed = []
-    base = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for path in sorted(wanted, reverse=True):
-            try:
-                _set(base, path, wanted[path], ~0)
-            except OSError:
-                failed.append(path)
-    finally:
-        os.close(base)
+    for path in sorted(wanted, reverse=True):
+        try:
+            _set(root, path, wanted[path], COPIED)
+        except OSError:
+            failed.append(path)
     return tuple(failed)
 
 
 def clear(root: Path, paths: Iterable[bytes]) -> None:
     """Take away what would keep ``paths`` from being changed."""
-    base = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for path in paths:
+    for path, found in list(read(root, paths)):
+        if found & (_IMMUTABLE | _APPEND):
             with contextlib.suppress(OSError):
-                if _get(base, path) & (_IMMUTABLE | _APPEND):
-                    _set(base, path, 0, _IMMUTABLE | _APPEND)
-    finally:
-        os.close(base)
+                _set(root, path, 0, _IMMUTABLE | _APPEND)
 
 
-def _get(base: int, path: bytes) -> int:
-    descriptor = os.open(path or b".", _OPEN, dir_fd=base)
+def _set(root: Path, path: bytes, wanted: int, mask: int) -> None:
+    """Give the flags in ``mask`` the values that they have in ``wanted``."""
+    descriptor = os.open(os.fsencode(root) + b"/" + path, _OPEN)
     try:
         flags = array.array("l", [0])
         fcntl.ioctl(descriptor, _GET, flags)
-        return flags[0]
-    finally:
-        os.close(descriptor)
-
-
-def _set(base: int, path: bytes, wanted: int, mask: int) -> None:
-    descriptor = os.open(path or b".", _OPEN, dir_fd=base)
-    try:
-        flags = array.array("l", [0])
-        fcntl.ioctl(descriptor, _GET, flags)
-        flags[0] = flags[0] & ~(COPIED & mask) | wanted
+        flags[0] = flags[0] & ~mask | wanted
         fcntl.ioctl(descriptor, _SET, flags)
     finally:
         os.close(descriptor)

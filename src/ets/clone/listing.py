@@ -90,8 +90,7 @@ class Listing:
         seen = {}
         for value in self.entries.values():
             if value.startswith(b"f"):
-                head, device, blocks = value.rsplit(b" ", 2)
-                seen[_field(head, 1), device] = min(int(_field(head, 6)), int(blocks) * 512)
+                seen[_field(value, 1), value.rsplit(b" ", 2)[1]] = content(value)
         return sum(seen.values())
 
     def linked(self) -> Iterator[list[bytes]]:
@@ -106,6 +105,13 @@ class Listing:
 
 def _field(value: bytes, index: int) -> bytes:
     return value.split(b" ", index + 1)[index]
+
+
+def content(value: bytes) -> int:
+    """Bytes of content of a listing's entry, holes not counted; 0 unless it is a regular file."""
+    if not value.startswith(b"f"):
+        return 0
+    return min(int(_field(value, 6)), int(value.rsplit(b" ", 1)[1]) * 512)
 
 
 def settle(root: Path) -> None:
@@ -146,9 +152,10 @@ def scan(root: Path, keep: Keep = everything, prune: Sequence[bytes] = ()) -> Li
 def _records(output: bytes, keep: Keep) -> Iterator[tuple[bytes, bytes]]:
     for record in output.split(b"\0"):
         value, tab, path = record.partition(b"\t")
-        if tab and not value.startswith(b"s"):
-            if not path or keep(b"/" + path, value.startswith(b"d")):
-                yield path, value
+        if not tab or value.startswith(b"s"):
+            continue
+        if not path or keep(b"/" + path, value.startswith(b"d")):
+            yield path, value
 
 
 def _recent(value: bytes, second: bytes, began: float) -> bool:
@@ -160,6 +167,11 @@ def _recent(value: bytes, second: bytes, began: float) -> bool:
 def _literal(path: bytes) -> bytes:
     """``path`` as a pattern of find that means just that."""
     return b"".join(b"\\" + bytes([c]) if c in b"*?[]\\" else bytes([c]) for c in path)
+
+
+def parent(path: bytes) -> bytes:
+    """The directory that ``path`` lies in."""
+    return path.rpartition(b"/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +204,7 @@ def delta(new: Listing, changed: set[bytes], kinds: Mapping[bytes, bytes]) -> De
     gone = {path for path in kinds if path not in new.entries}
     turned = {path for path in changed if kinds.get(path, b"") not in (b"", new.entries[path][:1])}
     # writing into a directory sets its time, which has to be set back
-    parents = {os.path.dirname(path) for path in changed | gone if path}
+    parents = {parent(path) for path in changed | gone if path}
     send = sorted(changed | {path for path in parents if path in new.entries})
     folders = (path for path in send if kinds.get(path) == b"d" == new.entries[path][:1])
     remove = sorted(gone | turned, key=lambda path: (path.count(b"/"), path), reverse=True)
@@ -222,7 +234,7 @@ def _attributes(path: bytes, kind: bytes) -> Iterator[bytes]:
         yield os.fsencode(name)
         yield os.getxattr(path, name, follow_symlinks=False)
     if kind == b"l":
-        yield os.readlink(path)
+        yield os.readlink(path)  # noqa: PTH115 - bytes
     elif kind in b"bc":
         yield b"%d" % os.lstat(path).st_rdev
 

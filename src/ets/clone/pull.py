@@ -11,11 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import stat
 import subprocess
 import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ets.clone import flags, listing, stream, view
+from ets.clone.archive import ACLS, Unpacker, remove, reset
+from ets.clone.marker import MARKER, Marker
 from ets.clone.stream import (
     ALIVE,
     DATA,
@@ -38,7 +37,6 @@ from ets.clone.stream import (
     Sender,
 )
 from ets.errors import CloneError
-from ets.host.atomic import write_atomic
 from ets.host.run import run
 from ets.host.transport import Wrap
 
@@ -46,22 +44,15 @@ from ets.host.transport import Wrap
 #: the primary has one or two processors, and where it has more
 SLOW = (150e6, 400e6)
 _PROBES = (4 << 20, 32 << 20)
-#: seconds between two moments up to which everything is known to be on the disk
-_CHECKPOINT = 15.0
-#: passes before the last one, while everything goes on; the next is skipped after a small one
+#: passes before the last one, while everything goes on, and the seconds of a pass in which so
+#: little changes that none is needed
 _PASSES = 3
-_SMALL = 32 << 20
-
-UNTAR = (
-    "tar", "--extract", "--preserve-permissions", "--same-owner", "--numeric-owner", "--xattrs",
-    "--xattrs-include=*", "--acls", "--delay-directory-restore", "--blocking-factor=512",
-    "--warning=no-timestamp", "--file=-",
-)  # fmt: skip
+_SHORT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``done`` of ``total`` bytes of this stage; ``rate`` in bytes per second, ``left`` in seconds."""
+    """``done`` of ``total`` bytes of this stage, ``rate`` bytes per second, ``left`` seconds."""
 
     stage: str
     done: int
@@ -144,11 +135,12 @@ def pull(
         *(f"--exclude={path}" for path in exclude),
     ]
     with connected(wrap(argv)) as link:
-        copy = _Copy(link, into, view.Excludes(exclude), compress, events)
+        copy = _Copy(link, into, exclude, compress, events)
         copy.first()
         for _ in range(_PASSES):
-            if copy.ask("changed", "what changed meanwhile") < _SMALL:
+            if final and copy.last_pass < _SHORT:
                 break
+            copy.ask("changed", "what changed meanwhile")
         if final:
             copy.ask("final", "the last changes")
         copy.flags()
@@ -170,9 +162,12 @@ class Link:
 @contextlib.contextmanager
 def connected(argv: list[str]) -> Iterator[Link]:
     """A running ``ets clone send``. Raises CloneError with what it said when it fails."""
-    with tempfile.TemporaryFile() as said, subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, start_new_session=True
-    ) as process:
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, start_new_session=True
+        ) as process,
+    ):
         if process.stdin is None or process.stdout is None:
             raise CloneError("there is no connection")
         try:
@@ -198,22 +193,23 @@ class _Copy:
         self,
         link: Link,
         into: Path,
-        excludes: view.Excludes,
+        exclude: Sequence[str],
         compress: bool | None,
         events: Events,
     ) -> None:
         self._link = link
         self._into = into
-        self._excludes = excludes
         self._events = events
         self._marker = Marker(into)
         self.written = self.files = 0
+        self.last_pass = 0.0
         self.paused = 0.0
         self.method = ""
         self.notes: list[str] = []
         self.unread: list[str] = []
         hello = self._news()
         self.notes += hello["notes"]
+        self._excludes = view.Excludes([*exclude, *hello["exclude"]])
         self._cpus = int(hello["cpus"])
         self._compress = compress
 
@@ -221,7 +217,7 @@ class _Copy:
         """Everything into an empty directory, or what is missing in one that is not."""
         there = self._there()
         with self._marker.kept():
-            blank = not there.entries.keys() - {b""}
+            blank = all(value.startswith(b"d") for value in there.entries.values())
             if self._compress is None:
                 self._compress = self._is_slow(_PROBES if blank else _PROBES[:1])
             if blank:
@@ -235,38 +231,47 @@ class _Copy:
             self._link.sender.send(HAVE, packed)
             self.ask("missing", "what is missing")
 
-    def ask(self, order: str, stage: str) -> int:
-        """Give an order and take what comes; how many bytes it was."""
+    def ask(self, order: str, stage: str) -> None:
+        """Give an order and take what comes."""
+        began = time.monotonic()
         self._order(order)
         show = _Meter(stage, self._events)
-        taker: Unpacker | None = None
-        try:
-            while True:
-                kind, length = self._link.receiver.head()
-                if kind == DATA:
-                    taker = taker or Unpacker(self._into, show, compressed=bool(self._compress))
-                    taker.feed(self._link.receiver, length)
-                elif kind == NEWS:
-                    news = self._link.receiver.json(length)
-                    show.total = news["bytes"]
-                    self.files = max(self.files, news["files"])
-                elif kind == REMOVE:
-                    remove(self._into, self._link.receiver.take(length).split(b"\0")[:-1])
-                elif kind == RESET:
-                    reset(self._into, self._link.receiver.take(length).split(b"\0")[:-1])
-                elif kind == END:
-                    end = self._ended(length)
-                    break
-                elif kind != ALIVE:
-                    raise CloneError("the primary sends something that is no copy")
-            complaints = taker.close() if taker else []
-        except BaseException:
-            if taker:
-                taker.kill()
-            raise
-        self._judge(order, end, complaints)
+        options = () if order == "all" else (ACLS,)
+        with contextlib.ExitStack() as stack:
+
+            def unpacker() -> Unpacker:
+                compressed = bool(self._compress)
+                return stack.enter_context(
+                    Unpacker(self._into, show.add, *options, compressed=compressed)
+                )
+
+            end, taker = self._take(show, unpacker)
+        self._judge(order, end, taker.said if taker else [])
         self.written += show.done
-        return show.done
+        self.last_pass = time.monotonic() - began
+
+    def _take(
+        self, show: _Meter, unpacker: Callable[[], Unpacker]
+    ) -> tuple[dict[str, Any], Unpacker | None]:
+        """One pass, to its end."""
+        link, taker = self._link.receiver, None
+        while True:
+            kind, length = link.head()
+            if kind == DATA:
+                taker = taker or unpacker()
+                taker.feed(link, length)
+            elif kind == NEWS:
+                news = link.json(length)
+                show.total = news["bytes"]
+                self.files = max(self.files, news["files"])
+            elif kind == REMOVE:
+                remove(self._into, link.take(length).split(b"\0")[:-1])
+            elif kind == RESET:
+                reset(self._into, link.take(length).split(b"\0")[:-1])
+            elif kind == END:
+                return self._ended(length), taker
+            elif kind != ALIVE:
+                raise CloneError("the primary sends something that is no copy")
 
     def _judge(self, order: str, end: Mapping[str, Any], complaints: list[str]) -> None:
         """In passes while everything goes on something may go wrong; what the last one lacks is
@@ -312,6 +317,7 @@ class _Copy:
         """What lies in the target already, without what is left out of copies and the target's
         own mounts."""
         prune = [*self._excludes.prune, b"/" + os.fsencode(MARKER), b"/lost+found"]
+        prune += [os.fsencode(point) for point in mounted_in(self._into)]
         return listing.scan(self._into, self._excludes.keep, prune)
 
     def _order(self, do: str, **more: Any) -> None:
@@ -347,75 +353,16 @@ class _Copy:
         return rate < limit
 
 
-class Unpacker:
-    """tar, and zstd before it, writing into a directory; what it complains about is watched."""
-
-    def __init__(self, into: Path, show: _Meter, *, compressed: bool) -> None:
-        self._show = show
-        self._tar = subprocess.Popen(
-            [*UNTAR, "-C", str(into)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},
-        )  # fmt: skip
-        if self._tar.stdin is None or self._tar.stderr is None:
-            raise CloneError("tar has no pipes")
-        self._stdin, self._stderr = self._tar.stdin, self._tar.stderr
-        stream.widen(self._stdin.fileno())
-        self._said: list[str] = []
-        self.full = False
-        self._watch = threading.Thread(target=self._listen, daemon=True)
-        self._watch.start()
-        argv = ["zstd", "--decompress", "--quiet", "--stdout"]
-        self._zstd = stream.Filter(argv, self._stdin.fileno(), show.add) if compressed else None
-
-    def feed(self, receiver: Receiver, length: int) -> None:
-        """The next bytes of the stream."""
-        try:
-            receiver.pass_to((self._zstd or self._stdin).fileno(), length)
-        except (BrokenPipeError, EOFError):
-            self._explain()
-        if self.full:
-            self._explain()
-        if self._zstd is None:
-            self._show.add(length)
-
-    def close(self) -> list[str]:
-        """Wait until everything is written; what tar complained about."""
-        status = self._zstd.close() if self._zstd else 0
-        with contextlib.suppress(BrokenPipeError):
-            self._stdin.close()
-        tar = self._tar.wait()
-        self._watch.join()
-        if self.full or status != 0:
-            self._explain()
-        if tar != 0 and not self._said:
-            return [f"tar ended with status {tar}"]
-        return self._said
-
-    def kill(self) -> None:
-        """Stop at once."""
-        self._tar.kill()
-        if self._zstd:
-            self._zstd.kill()
-        self._tar.wait()
-
-    def _listen(self) -> None:
-        for line in self._stderr:
-            words = line.decode(errors="replace").strip()
-            if "No space left on device" in words or "Disk quota exceeded" in words:
-                self.full = True
-            if len(self._said) < 20 and "Exiting with failure status" not in words:
-                self._said.append(words)
-
-    def _explain(self) -> None:
-        if self.full:
-            raise CloneError(
-                "the disk of the new server is full",
-                hint="it needs a larger one; what was copied is kept and counts at the next try",
-            )
-        raise CloneError(
-            f"what came could not be written: {'; '.join(self._said[:3]) or 'tar ended'}"
-        )
+def mounted_in(into: Path) -> list[str]:
+    """Where file systems that no copy goes to (the firmware's, the kernel's) are mounted below
+    ``into``, seen from there."""
+    top = str(into.resolve())
+    mounts = view.parse_mounts(Path("/proc/self/mountinfo").read_text())
+    return [
+        mount.point[len(top) :]
+        for mount in mounts
+        if mount.point.startswith(top + "/") and mount.type not in view.DISKS
+    ]
 
 
 class _Meter:
@@ -436,112 +383,3 @@ class _Meter:
             rate = self.done / (now - self._began)
             total = max(self.total, self.done)
             self._events(Progress(self._stage, self.done, total, rate, (total - self.done) / rate))
-
-
-MARKER = ".ets-copying"
-
-
-class Marker:
-    """A file in the target while it is being copied: up to which moment everything written there
-    is known to be on the disk, and in which run of the machine."""
-
-    def __init__(self, into: Path) -> None:
-        self._path = into / MARKER
-        self._into = into
-        self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        self._offset = time.time() - time.monotonic()
-
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Keep it while the work inside goes on."""
-        self._write(self._safe())
-        over = threading.Event()
-
-        def keep() -> None:
-            while not over.wait(_CHECKPOINT):
-                now = time.time_ns()
-                # a clock that was set meanwhile says nothing about files from before
-                if abs(time.time() - time.monotonic() - self._offset) < 1:
-                    listing.settle(self._into)
-                    self._write(now)
-
-        thread = threading.Thread(target=keep, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    def trusted(self, there: listing.Listing, digests: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """``digests`` without those of files that a power cut may have taken the content of."""
-        about = self._read()
-        if about is None or about.get("boot") == self._boot:
-            return digests
-        safe = int(about.get("safe", 0))
-        entries = there.entries
-        return {
-            path: digest[:1] + bytes(8)
-            if digest[:1] == b"f" and listing.parse(entries[path]).ctime >= safe
-            else digest
-            for path, digest in digests.items()
-        }
-
-    def remove(self) -> None:
-        """The copy is whole."""
-        about = self._into.stat()
-        self._path.unlink(missing_ok=True)
-        os.utime(self._into, ns=(about.st_atime_ns, about.st_mtime_ns))
-
-    def _safe(self) -> int:
-        about = self._read()
-        return int(about.get("safe", 0)) if about and about.get("boot") == self._boot else 0
-
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            return dict(json.loads(self._path.read_bytes()))
-        except (OSError, ValueError):
-            return None
-
-    def _write(self, safe: int) -> None:
-        with contextlib.suppress(Exception):
-            content = json.dumps({"boot": self._boot, "safe": safe}).encode()
-            write_atomic(self._path, content, mode=0o600)
-
-
-def remove(into: Path, paths: Sequence[bytes]) -> None:
-    """Remove these from the target, whatever they are there; links are not followed."""
-    base = os.fsencode(into)
-    real: dict[bytes, bool] = {b"": True}
-
-    def is_real(folder: bytes) -> bool:
-        if folder not in real:
-            above = is_real(os.path.dirname(folder))
-            real[folder] = above and _is_directory(base + b"/" + folder)
-        return real[folder]
-
-    for path in paths:
-        if path and is_real(os.path.dirname(path)):
-            whole = base + b"/" + path
-            with contextlib.suppress(FileNotFoundError):
-                if _is_directory(whole):
-                    shutil.rmtree(whole)
-                else:
-                    os.unlink(whole)
-
-
-def reset(into: Path, paths: Sequence[bytes]) -> None:
-    """Take away the attributes of these directories, which are written again after it."""
-    base = os.fsencode(into)
-    for path in paths:
-        whole = base + b"/" + path
-        with contextlib.suppress(OSError):
-            for name in os.listxattr(whole, follow_symlinks=False):
-                os.removexattr(whole, name, follow_symlinks=False)
-
-
-def _is_directory(path: bytes) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return False

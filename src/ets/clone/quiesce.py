@@ -61,7 +61,7 @@ def silence(limit: float) -> Iterator[Silence]:
     """Writers stand still inside. Look at ``broken`` afterwards: then it lasted longer than
     ``limit`` and they were let go before the end."""
     groups, stop, go, alarm = _means()
-    held = Silence(tuple(sorted(os.path.basename(group) for group in groups)))
+    held = Silence(tuple(sorted(Path(group).name for group in groups)))
     if not groups:
         yield held
         return
@@ -157,7 +157,7 @@ def _freeze(groups: Sequence[str]) -> tuple[str, ...]:
         left = [group for group in left if not _is_frozen(group)]
         if left:
             time.sleep(0.002)
-    return tuple(os.path.basename(group) for group in left)
+    return tuple(Path(group).name for group in left)
 
 
 def _thaw(groups: Sequence[str]) -> None:

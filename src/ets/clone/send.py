@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
 import tempfile
 import threading
+import tomllib
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 from ets import paths
 from ets.clone import databases, flags, listing, quiesce, stream
 from ets.clone import view as views
+from ets.clone.archive import ACLS, HEADER, Packer, take_out
 from ets.clone.disks import parse_nics
 from ets.clone.listing import Delta, Listing
 from ets.clone.pull import SourceFacts
@@ -31,36 +32,25 @@ from ets.host.run import run
 
 #: seconds of silence at most, in the first and in the second attempt
 LIMITS = (5.0, 10.0)
-#: seconds after which a target that takes nothing and says nothing counts as gone
+#: seconds after which a target that says nothing counts as gone
 _STALL = 900.0
-#: bytes of a header in a tar archive that holds times to the nanosecond
-HEADER = 1536
 
-TAR = (
-    "tar", "--create", "--format=posix", "--pax-option=delete=atime,delete=ctime", "--sparse",
-    "--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "--no-recursion",
-    "--ignore-failed-read", "--blocking-factor=512", "--null",
-)  # fmt: skip
-ZSTD = ("zstd", "-1", "--threads=0", "--quiet", "--stdout")
-
-# what tar says of files that other programs work on while it reads; a later pass brings them
-_HARMLESS = re.compile(
-    r"file changed as we read it|File removed before we read it|File shrank by|"
-    r"No such file or directory|socket ignored|Exiting with failure status|Removing leading"
-)
+_ZSTD = ("zstd", "-1", "--threads=0", "--quiet", "--stdout")
 
 
 class Session:
     """Everything that one target is given. ``source`` is what is copied, normally ``/``."""
 
     def __init__(self, source: str, exclude: Sequence[str], sender: Sender) -> None:
-        self._excludes = views.Excludes(exclude)
+        self._source = source.rstrip("/")
+        self._exclude = (*exclude, *site_excludes(Path(source)))
+        self._excludes = views.Excludes(self._exclude)
         self._out = sender
         self._view = views.enter(source)
-        self._source = source
         self._base = Listing({})
+        self._packed = b""
         self._flags: dict[bytes, int] = {}
-        self._reader: threading.Thread | None = None
+        self._reader = threading.Thread(target=self._read_flags, daemon=True)
 
     def begin(self) -> dict[str, Any]:
         """List the server; what there is to copy."""
@@ -70,36 +60,12 @@ class Session:
             "bytes": self._base.content + HEADER * len(self._base.entries),
             "needed": self._base.size,
             "cpus": os.cpu_count() or 1,
+            "exclude": self._exclude,
             "notes": [*self._view.notes, *self._base.complaints[:5]],
         }
 
-    def obey(self, order: Mapping[str, Any]) -> None:
-        """Do what the target asks for; it ends with one frame that says how it went."""
-        compress = bool(order.get("compress"))
-        match order.get("do"):
-            case "probe":
-                self._out.send(DATA, bytes(min(int(order.get("bytes", 0)), 1 << 28)))
-                self._out.tell(END)
-            case "all":
-                self._read_flags()
-                names = tuple(self._base.entries)
-                everything = Delta(send=names, files=len(names))
-                self._give(everything, self._view.root, compress)
-            case "missing":
-                self._read_flags()
-                self._missing(zlib.decompress(self._packed), compress)
-            case "changed":
-                self._changed(compress)
-            case "final":
-                self._final(compress)
-            case "flags":
-                self._give_flags()
-            case other:
-                raise CloneError(f"there is no order {other!r}")
-
-    def hear(self, receiver: Receiver) -> Iterator[Mapping[str, Any]]:
-        """The target's orders, and the listings that it sends before one, until it goes away."""
-        self._packed = b""
+    def orders(self, receiver: Receiver) -> Iterator[Mapping[str, Any]]:
+        """The target's orders, until it goes away; before one there may be what it has already."""
         while True:
             try:
                 kind, length = receiver.head()
@@ -113,154 +79,148 @@ class Session:
             else:
                 raise CloneError("an order was expected")
 
+    def obey(self, order: Mapping[str, Any]) -> None:
+        """Do what the target asks for; it ends with one frame that says how it went."""
+        compress = bool(order.get("compress"))
+        match order.get("do"):
+            case "probe":
+                self._out.send(DATA, bytes(min(int(order.get("bytes", 0)), 1 << 28)))
+                self._out.tell(END)
+            case "all":
+                self._reader.start()
+                names = tuple(self._base.entries)
+                self._give(Delta(send=names, files=len(names)), compress)
+            case "missing":
+                self._reader.start()
+                self._missing(compress)
+            case "changed":
+                self._changed(compress)
+            case "final":
+                self._final(compress)
+            case "flags":
+                self._give_flags()
+            case other:
+                raise CloneError(f"there is no order {other!r}")
+
     def _scan(self, *, settled: bool = True) -> Listing:
         if settled:
-            for mount in (
-                "",
-                *(mount.point[len(self._source.rstrip("/")) :] for mount in self._view.mounts),
-            ):
-                listing.settle(self._view.root / mount.lstrip("/"))
+            points = ("", *(mount.point[len(self._source) :] for mount in self._view.mounts))
+            for point in points:
+                listing.settle(self._view.root / point.lstrip("/"))
         return listing.scan(self._view.root, self._excludes.keep, self._excludes.prune)
 
-    def _missing(self, packed: bytes, compress: bool) -> None:
+    def _missing(self, compress: bool) -> None:
         with self._out.alive():
-            theirs = listing.unpack(packed)
+            theirs = listing.unpack(zlib.decompress(self._packed))
             mine = listing.portable(self._base, self._view.root)
             changed = listing.differing(mine, theirs)
             kinds = {path: digest[:1] for path, digest in theirs.items()}
             what = listing.delta(self._base, changed, kinds)
-        self._give(what, self._view.root, compress)
+        self._give(what, compress, ACLS)
 
     def _changed(self, compress: bool) -> None:
         with self._out.alive():
             new = self._scan()
             what = listing.compare(self._base, new)
         self._base = new
-        self._give(what, self._view.root, compress)
+        self._give(what, compress, ACLS)
 
     def _final(self, compress: bool) -> None:
         """One state for all: put aside in silence, then sent while everything goes on."""
-        with self._out.alive(), spool() as place:
-            for limit in LIMITS:
-                with databases.still() as words, quiesce.silence(limit) as held:
-                    new = self._scan(settled=False)
-                    what = listing.compare(self._base, new, self._restless(new))
-                    archive = place / "changed.tar"
-                    complaints = self._archive(what.send, archive)
-                if not held.broken:
-                    break
-            else:
-                raise CloneError(
-                    f"what changes on this server could not be put aside within {limit:g} s",
-                    hint="stop the service that writes most, or leave its files out: "
-                    "[clone] exclude",
-                )
-            notes = (
-                [words, *self._mend(what, archive, place)]
-                if words
-                else self._mend(what, archive, place)
-            )
-            if held.late:
-                notes.append(f"did not stop in time: {', '.join(held.late)}")
-            self._base = new
-            # the spool is open still, though it has no name any more
+        with spool() as place:
+            archive = place / "changed.tar"
+            with self._out.alive():
+                words, held, what, unread = self._put_aside(archive)
+                notes = [words] if words else []
+                if held.late:
+                    notes.append(f"did not stop in time: {', '.join(held.late)}")
+                notes += self._mend(what, archive, place)
             self._announce(what, archive.stat().st_size)
-            with archive.open("rb") as stored:
-                self._pass(stored.fileno(), compress)
+            with subprocess.Popen(["cat", str(archive)], stdout=subprocess.PIPE) as cat:
+                self._pass(cat.stdout.fileno() if cat.stdout else -1, compress)
         self._remember_flags(what)
         self._out.tell(
-            END, files=what.files, unread=complaints, paused=held.paused, stopped=list(held.units),
+            END,
+            files=what.files,
+            unread=unread,
+            paused=held.paused,
+            stopped=held.units,
             notes=notes,
-        )  # fmt: skip
+        )
+
+    def _put_aside(self, archive: Path) -> tuple[str, quiesce.Silence, Delta, list[str]]:
+        """What changed, of one moment. Raises CloneError when that would take too long."""
+        for limit in LIMITS:
+            with databases.still() as words, quiesce.silence(limit) as held:
+                new = self._scan(settled=False)
+                what = listing.compare(self._base, new, self._restless(new))
+                with archive.open("wb") as file:
+                    packer = Packer(self._view.root, what.send, "--create", ACLS, into=file)
+                    with packer:
+                        pass
+            if not held.broken:
+                self._base = new
+                return words, held, what, packer.complaints
+        raise CloneError(
+            f"what changes on this server cannot be put aside within {LIMITS[-1]:g} s",
+            hint="stop the service that writes most for as long as the copy takes, or leave its "
+            "files out: [clone] exclude in the site file",
+        )
 
     def _restless(self, new: Listing) -> set[bytes]:
-        """Files that change without their times telling: mapped ones and tdbs."""
-        top = os.fsencode(self._source.rstrip("/") + "/")
+        """Files that may change without their times telling."""
+        top = os.fsencode(self._source + "/")
         found = {path[len(top) :] for path in databases.mapped() if path.startswith(top)}
         return found | {path for path in new.entries if path.endswith((b".tdb", b".ldb"))}
 
     def _mend(self, what: Delta, archive: Path, place: Path) -> list[str]:
         """Check the databases in ``archive``; what is torn is copied again by its own means."""
-        sent = frozenset(what.send)
         found = databases.suspects(self._view.root, what.send)
-        names = databases.with_sidecars(found, sent)
+        names = databases.with_sidecars(found, frozenset(what.send))
         if not names:
             return []
         check = place / "check"
         check.mkdir()
-        _run_tar(["tar", "--extract", f"--file={archive}", "--null"], check, names)
+        take_out(archive, check, names)
         notes, mended = [], []
         for path, kind in found.items():
-            copy = check / os.fsdecode(path)
-            state = databases.sound(copy, kind) if copy.exists() else True
-            if state or state is None:
+            copy, live = check / os.fsdecode(path), Path(f"{self._source}/{os.fsdecode(path)}")
+            if not copy.exists() or databases.sound(copy, kind) is not False:
                 continue
-            live = Path(self._source) / os.fsdecode(path)
             if kind == "tdb" and databases.backup(live, copy):
                 mended.append(path)
             else:
                 notes.append(f"{live} does not pass its own check; look at it on both servers")
         if mended:
-            argv = [word for word in TAR if word != "--create"]
-            _run_tar([*argv, "--append", f"--file={archive}"], check, mended)
+            with Packer(check, mended, "--append", f"--file={archive}"):
+                pass
         return notes
 
-    def _archive(self, send: Sequence[bytes], archive: Path) -> list[str]:
-        with archive.open("wb") as file, _names(send) as names, tempfile.TemporaryFile() as said:
-            done = subprocess.run(
-                [*TAR, "-C", str(self._view.root), f"--files-from={names}"],
-                stdin=subprocess.DEVNULL, stdout=file, stderr=said, check=False,
-                env={**os.environ, "LC_ALL": "C"}, pass_fds=[int(names.rsplit("/", 1)[1])],
-            )  # fmt: skip
-            complaints = _complaints(said)
-            if done.returncode not in (0, 1) and not complaints:
-                complaints = [f"tar ended with status {done.returncode}"]
-        return complaints
-
-    def _give(self, what: Delta, root: Path, compress: bool) -> None:
+    def _give(self, what: Delta, compress: bool, *options: str) -> None:
         """One pass while everything goes on."""
-        self._announce(what, None)
-        with _names(what.send) as names, tempfile.TemporaryFile() as said:
-            with subprocess.Popen(
-                [*TAR, "-C", str(root), f"--files-from={names}"],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said,
-                env={**os.environ, "LC_ALL": "C"}, pass_fds=[int(names.rsplit("/", 1)[1])],
-            ) as tar:  # fmt: skip
-                if tar.stdout is None:
-                    raise CloneError("tar has no output")
-                try:
-                    self._pass(tar.stdout.fileno(), compress)
-                except BaseException:
-                    tar.kill()
-                    raise
-            unread = _complaints(said)
+        values = (self._base.entries[path] for path in what.send)
+        self._announce(what, sum(HEADER + listing.content(value) for value in values))
+        with Packer(self._view.root, what.send, "--create", *options) as packer:
+            self._pass(packer.fileno(), compress)
         self._remember_flags(what)
-        self._out.tell(END, files=what.files, unread=unread)
+        self._out.tell(END, files=what.files, unread=packer.complaints)
 
-    def _announce(self, what: Delta, size: int | None) -> None:
-        entries = (self._base.entries[path] for path in what.send if path in self._base.entries)
-        if size is None:
-            size = sum(_bytes(value) for value in entries)
+    def _announce(self, what: Delta, size: int) -> None:
         self._out.tell(NEWS, files=what.files, bytes=size)
         self._out.paths(REMOVE, what.remove)
         self._out.paths(RESET, what.reset)
 
     def _pass(self, source: int, compress: bool) -> None:
-        """Everything from ``source`` to the target."""
+        """Everything from the pipe ``source`` to the target."""
         stream.widen(source)
         if not compress:
-            if os.path.isfile(f"/proc/self/fd/{source}"):
-                with subprocess.Popen(["cat"], stdin=source, stdout=subprocess.PIPE) as cat:
-                    if cat.stdout is not None:
-                        self._out.pump(cat.stdout.fileno())
-            else:
-                self._out.pump(source)
+            self._out.pump(source)
             return
-        with subprocess.Popen(ZSTD, stdin=source, stdout=subprocess.PIPE) as zstd:
+        with subprocess.Popen(_ZSTD, stdin=source, stdout=subprocess.PIPE) as zstd:
             if zstd.stdout is None:
                 raise CloneError("zstd has no output")
-            stream.widen(zstd.stdout.fileno())
             try:
+                stream.widen(zstd.stdout.fileno())
                 self._out.pump(zstd.stdout.fileno())
             except BaseException:
                 zstd.kill()
@@ -269,15 +229,12 @@ class Session:
             raise CloneError(f"zstd ended with status {zstd.returncode}")
 
     def _read_flags(self) -> None:
-        """Read all files' flags beside the sending, which leaves Python idle."""
-        paths = [path for path, value in self._base.entries.items() if value[:1] in b"fd"]
-        self._reader = threading.Thread(
-            target=lambda: self._flags.update(flags.read(self._view.root, paths)), daemon=True
-        )
-        self._reader.start()
+        """Beside the sending, which leaves Python idle."""
+        found = (path for path, value in self._base.entries.items() if value[:1] in b"fd")
+        self._flags.update(flags.read(self._view.root, found))
 
     def _remember_flags(self, what: Delta) -> None:
-        if self._reader is None or len(what.send) == len(self._base.entries):
+        if what.files == len(self._base.entries) == len(what.send):
             return
         self._reader.join()
         for path in (*what.remove, *what.send):
@@ -285,17 +242,11 @@ class Session:
         self._flags.update(flags.read(self._view.root, what.send))
 
     def _give_flags(self) -> None:
-        if self._reader is not None:
-            with self._out.alive():
-                self._reader.join()
+        with self._out.alive():
+            self._reader.join()
         lines = tuple(b"%x %s" % (value, path) for path, value in self._flags.items())
         self._out.paths(FLAGS, lines)
         self._out.tell(END, files=len(lines))
-
-
-def _bytes(value: bytes) -> int:
-    entry = listing.parse(value)
-    return HEADER + (min(entry.size, entry.blocks * 512) if entry.kind == "f" else 0)
 
 
 @contextlib.contextmanager
@@ -313,47 +264,27 @@ def spool() -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _names(paths: Sequence[bytes]) -> Iterator[str]:
-    """A file with these names for tar that is nowhere but in memory; its path for a child."""
-    descriptor = os.memfd_create("names", 0)
+def site_excludes(source: Path) -> tuple[str, ...]:
+    """``[clone] exclude`` of the site file in that tree; none where there is no site file yet."""
     try:
-        stream.write_all(descriptor, b"".join(b"./" + path + b"\0" for path in paths))
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.set_inheritable(descriptor, True)
-        yield f"/dev/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
-
-
-def _run_tar(argv: Sequence[str], where: Path, paths: Sequence[bytes]) -> None:
-    with _names(paths) as names:
-        subprocess.run(
-            [*argv, "-C", str(where), f"--files-from={names}"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            check=False, pass_fds=[int(names.rsplit("/", 1)[1])],
-        )  # fmt: skip
-
-
-def _complaints(said: Any) -> list[str]:
-    """What tar could not do, from what it said, without what was to be expected."""
-    said.seek(0)
-    lines = said.read().decode(errors="replace").splitlines()
-    return [line for line in lines if not _HARMLESS.search(line)][:20]
+        text = _text(source / str(paths.SITE_FILE).lstrip("/"))
+        found = tomllib.loads(text).get("clone", {}).get("exclude", [])
+    except tomllib.TOMLDecodeError as error:
+        raise CloneError(f"{paths.SITE_FILE} cannot be read: {error}", hint="ets check") from error
+    return tuple(str(path) for path in found)
 
 
 def serve(source: str = "/", exclude: Sequence[str] = ()) -> None:
     """Serve a target on standard input and output until it goes away."""
-    out = os.dup(1)
-    os.dup2(2, 1)
-    sender = Sender(out)
+    sender = Sender(os.dup(1))
+    os.dup2(2, 1)  # whatever a program prints is no part of the copy
     receiver = Receiver(0, stall=_STALL, who="the target")
     try:
         with sender.alive():
             session = Session(source, exclude, sender)
             hello = session.begin()
         sender.tell(NEWS, version=1, **hello)
-        for order in session.hear(receiver):
+        for order in session.orders(receiver):
             session.obey(order)
     except BrokenPipeError:
         return
@@ -364,13 +295,11 @@ def serve(source: str = "/", exclude: Sequence[str] = ()) -> None:
 
 def facts(source: str = "/", exclude: Sequence[str] = ()) -> SourceFacts:
     """What there is to copy on this server."""
-    with open(os.devnull, "wb") as nowhere:
-        session = Session(source, exclude, Sender(nowhere.fileno()))
-        about = session.begin()
-    top = Path(source)
+    with Path(os.devnull).open("wb") as nowhere:
+        about = Session(source, exclude, Sender(nowhere.fileno())).begin()
     return SourceFacts(
-        server=_text(top / str(paths.SERVER_NAME).lstrip("/")).strip(),
-        site=_text(top / str(paths.SITE_FILE).lstrip("/")),
+        server=_text(Path(source) / str(paths.SERVER_NAME).lstrip("/")).strip(),
+        site=_text(Path(source) / str(paths.SITE_FILE).lstrip("/")),
         needed=about["needed"],
         files=about["files"],
         method="passes",

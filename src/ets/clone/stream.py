@@ -18,7 +18,7 @@ import struct
 import subprocess
 import termios
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ets.errors import CloneError
@@ -231,28 +231,11 @@ class Filter:
                 counted(ready)
         self._stdout.close()
 
-    def close(self) -> int:
-        """End it, once everything has passed; its exit status."""
+    def close(self, *, kill: bool = False) -> int:
+        """End it, once everything has passed or at once; its exit status."""
+        if kill:
+            self._process.kill()
         with contextlib.suppress(OSError):
             self._stdin.close()
         self._thread.join()
         return self._process.wait()
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-        self.close()
-
-
-def orders(receiver: Receiver) -> Iterator[Mapping[str, Any]]:
-    """The other end's orders, until it goes away."""
-    while True:
-        try:
-            kind, length = receiver.head()
-        except CloneError:
-            return
-        if kind == ALIVE:
-            continue
-        if kind != ORDER:
-            raise CloneError("an order was expected")
-        yield receiver.json(length)
