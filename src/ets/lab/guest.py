@@ -57,11 +57,12 @@ class GuestAgent:
             raise HostError(f"{command}: {answer['error'].get('desc', answer['error'])}")
         return answer["return"]
 
-    def start(self, argv: Sequence[str], stdin: bytes = b"") -> int:
+    def start(self, argv: Sequence[str], stdin: bytes = b"", deadline: float = EXCHANGE) -> int:
         """Start a program as root; returns its process id there."""
         given: dict[str, Any] = {"input-data": base64.b64encode(stdin).decode()} if stdin else {}
         started = self.execute(
             "guest-exec",
+            deadline,
             path="/usr/bin/env",
             arg=["-i", *_ENVIRONMENT, *argv],
             **{"capture-output": True},
@@ -82,7 +83,7 @@ class GuestAgent:
         """Run a program to its end. Raises DeadlinePassed when that does not come (it is killed),
         HostError when the agent goes."""
         end, pause = Deadline(deadline), 0.01
-        pid = self.start(argv, stdin)
+        pid = self.start(argv, stdin, min(deadline, EXCHANGE))
         while (ended := self.ended(pid)) is None:
             if end.passed:
                 self.start(["kill", "-KILL", str(pid)])

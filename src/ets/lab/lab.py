@@ -145,6 +145,19 @@ class Lab:
             raise InputError(f"server {name} is a container", hint="Lab.up(…, blank=[NAME])")
         return server
 
+    def burn(self, name: str) -> MachineServer:
+        """Lose a server with all that it had: a machine with blank disks, switched off, stands in
+        its place. Raises InputError when the site has none of that name."""
+        lost = self.server(name)
+        lost.power_off()
+        lab_group(self.state.name).child(name).remove()
+        shutil.rmtree(Path(self.state.directory) / "servers" / name, ignore_errors=True)
+        self.state.faults.pop(name, None)
+        self.state.blank = sorted({*self.state.blank, name})
+        self.state.save()
+        self.servers[name] = self._server(lost.server)
+        return self.machine(name)
+
     def station(self, name: str) -> LabStation:
         """A station that was started. Raises InputError when none of that name was."""
         return _named(self.stations, name, "started station")

@@ -11,8 +11,7 @@ from ets.host.deadline import Deadline, wait_for
 from ets.lab.dhcpload import Outcome
 from ets.lab.drills.pair import AWAY, BOOTING, KILL, LATE, RUNNING, STATIONS, Step
 from ets.lab.drills.reports import wrong_blocks
-from ets.lab.drills.stage import Actor, FirstReturn, Stage
-from ets.lab.drills.watch import Repeat
+from ets.lab.drills.stage import Actor, Stage
 
 #: seconds; under TCG, with both processors shared by four stations
 BOOT = 600.0
@@ -92,9 +91,6 @@ class Play:
             self.notes.began[step.shown] = self.stage.now
             if step is KILL:
                 self._late = self.stage.switch_on(*LATE)
-            if step is AWAY:
-                back = FirstReturn(self.stage, targets)
-                during.enter_context(Repeat(back.look, 0.05))
             options = {"in_flight": STANDS_STILL} if step is KILL else {}
             with self.stage.fault(step.fault, step.shown, targets, **options):
                 time.sleep(step.lasts)
@@ -103,7 +99,7 @@ class Play:
             if load is not None:
                 self.notes.guests[step.shown] = load.finish(DHCP_PATIENCE)
         if step is AWAY:
-            self.notes.returned = back.at
+            self.notes.returned = min(map(self.stage.serving_since, targets))
         self.notes.ended[step.shown] = self.stage.now
 
     def _settle(self, step: Step) -> None:

@@ -22,9 +22,15 @@ from ets.lab.station import LabStation
 from ets.lab.wire import Capture
 from ets.report.reads import Window
 from ets.report.timeline import Fault, Moment, Row, Served, served_windows
+from ets.services import blocks
 from ets.site.model import Server, Station
 
 Say = Callable[[str], None]
+
+_SINCE = (
+    "cut -d' ' -f1 /proc/uptime; "
+    f"systemctl show --property=ActiveEnterTimestampMonotonic --value {blocks.SOCKET}"
+)
 
 
 @dataclass
@@ -133,10 +139,12 @@ class Stage:
         )
         return {line.split()[3].rpartition(":")[0] for line in shown}
 
-    def serving(self, server: Server) -> bool:
-        """Does its block export listen? Looked at from inside, as nothing here has an address
-        on the stations' network."""
-        return bool(self.lab.server(server.name).sockets("-Hltn", "( sport = :10809 )"))
+    def serving_since(self, server: Server) -> float:
+        """When its block export began to listen, as its own systemd noted it (in its own uptime,
+        which is asked for at the same time). Rather a little early than late. Raises HostError."""
+        asked = self.now
+        uptime, began = self.lab.server(server.name).host.run(["sh", "-c", _SINCE]).text.split()
+        return asked - (float(uptime) - int(began) / 1e6)
 
     def wait_connected(self, actors: Sequence[Actor], deadline: float) -> float:
         """Wait until each has a connection to every server and gets its blocks from its first
@@ -216,24 +224,6 @@ class Stage:
     def _look_at_probes(self) -> None:
         for actor in list(self.actors.values()):
             actor.probe.look()
-
-
-class FirstReturn:
-    """Notes when the first of ``servers`` serves blocks again, after all were away."""
-
-    def __init__(self, stage: Stage, servers: Sequence[Server]) -> None:
-        self._stage, self._servers = stage, servers
-        self._gone = False
-        self.at: float | None = None
-
-    def look(self) -> None:
-        """To be called often."""
-        if self.at is not None:
-            return
-        serving = any(self._stage.serving(server) for server in self._servers)
-        if serving and self._gone:
-            self.at = self._stage.now
-        self._gone = self._gone or not serving
 
 
 class GuestLoad:
