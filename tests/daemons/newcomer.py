@@ -31,6 +31,10 @@ try:
         done = subprocess.run(joining.wrap(argv), capture_output=True, timeout=60)
         said = (done.stdout + done.stderr).decode(errors="replace")
         say(status=done.returncode, said=said)
+    if told["hold"]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+        held = subprocess.Popen(joining.wrap(told["hold"]), **pipes)
+        say(status=held.wait(100))
     for report in told["reports"]:
         joining.report(*report)
     say(end=True)
@@ -56,13 +60,15 @@ class Newcomer:
         seconds: float | None = 30.0,
         commands: Sequence[Sequence[str]] = (),
         reports: Sequence[Sequence[Any]] = (),
+        hold: Sequence[str] = (),
     ) -> subprocess.Popen[str]:
-        """Begin to ask; ``heard`` reads what it says. ``seconds`` None: use what was agreed."""
+        """Begin to ask; ``heard`` reads what it says. ``seconds`` None: use what was agreed;
+        ``hold`` is a command that is told nothing and waited for."""
         told = {
             "addresses": list(self.addresses), "keys": str(self.keys), "token": token,
             "hardware": {**self.hardware, "mac": self.mac}, "seconds": seconds,
             "commands": [list(argv) for argv in commands],
-            "reports": [list(report) for report in reports],
+            "reports": [list(report) for report in reports], "hold": list(hold),
         }  # fmt: skip
         argv = self.enter([sys.executable, "-c", _ASK, json.dumps(told)])
         return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from tests.daemons.newcomer import Newcomer, heard, only
 from tests.drills.lab_tools import bystander, lab_name, leftovers
 
+from ets.host import crl, pki
 from ets.host.deadline import Deadline, wait_for
 from ets.host.transport import Host
 from ets.lab.lab import Lab
@@ -28,9 +32,15 @@ FACTS = ["ets", "clone", "facts"]
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    """The pair, with beta lost."""
+    """The pair, with beta lost; while it was there, it could not be made a second time."""
     name = lab_name("j")
     with Lab.up(PAIR, name=name) as up:
+        host = up.server("alpha").host
+        for verb, said in (("join", "is there already"), ("rebuild", "is not lost")):
+            done = host.run(["ets", verb, "beta", "--no-wait"], check=False)
+            assert done.status == 1
+            assert f"beta {said}: it answers by" in done.stderr.decode()
+        wait_for("beta's certificate", lambda: beta_serial(host), Deadline(20))
         up.inject("power-off", "beta")
         yield up
     assert leftovers(name) == []
@@ -53,6 +63,23 @@ def wire(lab: Lab) -> Iterator[Namespace]:
 @pytest.fixture
 def newcomer(wire: Namespace, tmp_path: Path) -> Newcomer:
     return Newcomer(wire.entering, tmp_path / "keys")
+
+
+def records(host: Host) -> dict[str, Any]:
+    """The runtime records that alpha holds, by key."""
+    held = json.loads(host.read("/var/lib/ets/runtime/records.json") or b"[]")
+    return {row["key"]: row["value"] for row in held}
+
+
+def beta_serial(host: Host) -> str:
+    return str(records(host).get("keys/beta", {}).get("serial", ""))
+
+
+def revoked(host: Host) -> frozenset[str]:
+    """The certificates that alpha knows to be worth nothing."""
+    ca = host.read("/etc/ets/pki/ca.crt") or b""
+    found = host.read("/var/lib/ets/runtime/site.crl")
+    return crl.read(found, ca).serials if found else frozenset()
 
 
 def listening(host: Host) -> bool:
@@ -137,7 +164,17 @@ def test_a_card_is_enough_where_that_was_said(
     assert only(again.ask(commands=[FACTS]), "status") == 0
     assert only(newcomer.ask(seconds=None, commands=[FACTS]), "status") == 255
     # and with its keys it goes on without a question
-    assert only(again.ask(seconds=5, commands=[FACTS]), "status") == 0
+    said = again.ask(seconds=5, commands=[FACTS])
+    assert only(said, "status") == 0
+    # the first attempt's certificate is worth nothing any more, the second one's until it fails
+    first, second = (
+        pki.serial_of(json.loads((one.keys / "agreed.json").read_bytes())["certificate"].encode())
+        for one in (newcomer, again)
+    )
+    wait_for("the first one revoked", lambda: first in revoked(alpha), Deadline(20))
+    assert second not in revoked(alpha)
+    alpha.run(["ets", "join", "--cancel", "beta"])
+    wait_for("the second one revoked", lambda: second in revoked(alpha), Deadline(20))
 
 
 def test_cancelled_it_is_put_out_at_once(alpha: Host, newcomer: Newcomer) -> None:
@@ -147,3 +184,117 @@ def test_cancelled_it_is_put_out_at_once(alpha: Host, newcomer: Newcomer) -> Non
     alpha.run(["ets", "join", "--cancel", "beta"])
     wait_for("the copy's sshd to end", lambda: not listening(alpha), Deadline(20))
     assert "cancelled by hand" in only(newcomer.ask(seconds=5), "error")
+
+
+def test_who_lost_its_approval_is_put_out_in_the_middle_of_the_copy(
+    alpha: Host, newcomer: Newcomer, wire: Namespace, tmp_path: Path
+) -> None:
+    token = opened(alpha)
+    newcomer.ask(token=token)
+    # a copy that does not go on: send waits for what it is told
+    copying = newcomer.start(seconds=None, hold=["ets", "clone", "send"])
+    wait_for("a session", lambda: len(sessions(alpha)) > 0, Deadline(20))
+    other = Newcomer(wire.entering, tmp_path / "other", mac="52:54:00:99:00:02")
+    asking = other.start(commands=[FACTS])
+    alpha.run(["ets", "join", "--approve", "beta", heard(asking, "tell")["code"]])
+    assert heard(asking, "status")["status"] == 0
+    asking.wait(30)
+    assert heard(copying, "status")["status"] == 255
+    copying.wait(30)
+
+
+def sessions(host: Host) -> list[str]:
+    """What runs on alpha for newcomers."""
+    done = host.run(["pgrep", "-af", "ets clone send"], check=False)
+    return [line for line in done.text.splitlines() if "pgrep" not in line]
+
+
+def test_the_administrator_sees_it_to_the_end(lab: Lab, alpha: Host, newcomer: Newcomer) -> None:
+    """``ets join`` waits, tells, and ends well when the new server is in service."""
+    argv = ["ets", "join", "beta", "--mac", "any", "--token-file", "/root/token"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(alpha.run, argv, deadline=90)
+        wait_for("the token", lambda: alpha.read("/root/token"), Deadline(30))
+        assert alpha.look(["/root/token"])["/root/token"].mode == 0o600
+        token = (alpha.read("/root/token") or b"").decode().strip()
+        newcomer.ask(token=token, reports=[("copying", "files", 0.3)])
+        newcomer.ask(seconds=None, reports=[("copied", "restarting")])
+        newcomer.ask(seconds=None, reports=[("done", "equal to alpha, in service")])
+        said = waiting.result(90).text
+    assert "The token is in /root/token." in said
+    assert token not in said
+    assert "done: done" in said
+    assert "beta is in service." in said
+
+
+def test_a_lost_server_is_rebuilt_and_its_keys_are_worth_nothing(
+    alpha: Host, newcomer: Newcomer
+) -> None:
+    old = beta_serial(alpha)
+    done = alpha.run(["ets", "rebuild", "beta", "--no-wait", "--mac", "any"])
+    assert f"Revoked the certificates of the lost beta: {old}" in done.text or old in done.text
+    assert old in revoked(alpha)
+    wait_for("the record", lambda: "crl/site" in records(alpha), Deadline(20))
+    found = TOKEN.search(done.text.split("The token")[1])
+    assert found is not None
+    offer = only(newcomer.ask(token=found[0]), "offer")
+    assert offer["rebuild"] is True
+    assert pki.serial_of(offer["certificate"].encode()) not in revoked(alpha)
+
+
+def test_strangers_who_ask_much_are_refused_and_stop_nobody(
+    alpha: Host, newcomer: Newcomer, wire: Namespace
+) -> None:
+    token = opened(alpha)
+    before = alpha.run(["systemctl", "show", "-P", "MainPID", "ets-agent"]).text
+    flood = wire.run([sys.executable, "-c", _FLOOD, "10.77.0.11"], deadline=60)
+    statuses = set(json.loads(flood.text))
+    assert 429 in statuses
+    assert statuses <= {200, 400, 403, 404, 408, 413, 429}
+    time.sleep(5)  # the flood came from the same address: its bucket fills again
+    assert only(newcomer.ask(token=token), "offer")["server"] == "beta"
+    assert alpha.run(["systemctl", "show", "-P", "MainPID", "ets-agent"]).text == before
+    journal = alpha.run(["journalctl", "-u", "ets-agent", "--no-pager"]).text
+    assert "Traceback" not in journal
+    assert "a mistake in ETS" not in journal
+    # the real thing, but with what was sent a moment ago: a replay is one machine's question, and
+    # its answer is of use to that machine alone
+    request = json.loads((newcomer.keys / "request.json").read_bytes())
+    again = alpha_says(wire, "ask", {"request": request})
+    assert again["state"] == "approved"
+    assert "key" not in json.dumps(again).lower().replace("certificate", "")
+    other = alpha_says(wire, "ask", {"request": {**request, "nonce": "00" * 32}})
+    assert other["state"] == "open"
+
+
+def alpha_says(wire: Namespace, what: str, content: Any) -> Any:
+    """A question as anybody can ask it."""
+    done = wire.run(
+        ["curl", "-s", "--data-binary", "@-", f"http://10.77.0.11/api/join/{what}"],
+        stdin=json.dumps(content).encode(),
+    )
+    return json.loads(done.text)
+
+
+#: garbage, and requests that are nearly right, as fast as one machine can
+_FLOOD = """
+import http.client, json, random, sys
+chance = random.Random(5)
+statuses = []
+ssh = "ssh-ed25519 " + "A" * 68
+for n in range(400):
+    request = {"version": 1, "name": chance.choice(["beta", "../alpha", "", "x" * 300]), "mac": "m",
+               "nonce": "%064x" % n, "ssh": ssh, "csr": "garbage", "hardware": {"x": "\\x1b[2J"}}
+    body = chance.choice([
+        json.dumps({"request": request, "proof": "00" * 32}), json.dumps({"request": request}),
+        json.dumps({"name": "beta", "commit": "00" * 32}), "{", "[]", "x" * 40000,
+        json.dumps({"name": "beta", "report": {"count": n}, "signature": "zz"}), "[" * 20000,
+        json.dumps({"name": "../../etc", "report": {}, "signature": "00" * 64}),
+    ])
+    what = chance.choice(["open", "hello", "ask", "report", "else"])
+    link = http.client.HTTPConnection(sys.argv[1], 80, timeout=10)
+    link.request("POST", f"/api/join/{what}", body)
+    statuses.append(link.getresponse().status)
+    link.close()
+print(json.dumps(sorted(set(statuses))))
+"""
