@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -207,3 +208,26 @@ def test_errors_have_a_next_step(joins: Joins) -> None:
     with pytest.raises(CloneError, match="is no code") as caught:
         joins.approve("beta", "x")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("year", [2001, 2090])
+def test_clocks_apart_change_nothing_in_who_is_let_in(
+    joins: Joins, monkeypatch: pytest.MonkeyPatch, year: int
+) -> None:
+    """The server's clock is decades away from the machine's: the certificate is good all the same,
+    and how long a join lasts is measured by the server's own clock."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls(year, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(pki, "datetime", Clock)
+    now = Clock.now(UTC).timestamp()
+    monkeypatch.setattr(time, "time", lambda: now)
+    _join.open_join(SITE, ALPHA, wanted(unattended=True, mac=MAC), rebuild=False)
+    private, csr = pki.make_request("beta")
+    told = joins.ask(SITE, ALPHA, newcomer(csr=csr.decode()), None, now + 60)
+    assert told.state == "approved"
+    ca = (joins.keys / "ca.crt").read_bytes()
+    assert pki.issued_for(told.certificate.encode(), ca, private, "beta")
