@@ -73,7 +73,7 @@ def _install(wishes: dict[str, str]) -> None:
     (target.root / "etc/fstab").write_text("".join(lines))
     (target.root / "etc/default").mkdir(exist_ok=True)
     (target.root / "etc/default/grub").write_text(
-        'GRUB_TIMEOUT=1\nGRUB_CMDLINE_LINUX="console=ttyS0 root=/dev/old drill=kept"\n'
+        'GRUB_TIMEOUT=1\nGRUB_CMDLINE_LINUX="console=ttyS0 ip=dhcp drill=kept"\n'
         'GRUB_TERMINAL="console serial"\nGRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"\n'
     )
     if wishes.get("dep") == "True":

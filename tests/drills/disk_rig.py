@@ -24,7 +24,7 @@ Firmware = Literal["bios", "uefi"]
 
 #: what an installer has, and what the servers of these drills have: the same tree
 PACKAGES = (
-    "linux-image-amd64", "initramfs-tools", "udev", "kmod", "zstd", "fdisk", "e2fsprogs",
+    "linux-image-cloud-amd64", "initramfs-tools", "udev", "kmod", "zstd", "fdisk", "e2fsprogs",
     "dosfstools", "btrfs-progs", "lvm2", "mdadm", "grub-pc-bin", "grub-efi-amd64-bin",
     "grub2-common",
 )  # fmt: skip
@@ -59,6 +59,8 @@ flat() { tr '\n"' ' _'; }
 mounted() { findmnt --json --output TARGET,SOURCE,FSTYPE,OPTIONS "$1" || echo null; }
 # the card of the port may be found later than everything else
 until [ -c /dev/virtio-ports/ets.event ]; do sleep 1; done
+# as every new kernel's package does on a server that has GRUB's packages
+update-grub 2>/run/update-grub
 firmware=bios
 [ ! -d /sys/firmware/efi ] || firmware=uefi
 {
