@@ -203,8 +203,8 @@ def delta(new: Listing, changed: set[bytes], kinds: Mapping[bytes, bytes]) -> De
             changed.update(paths)
     gone = {path for path in kinds if path not in new.entries}
     turned = {path for path in changed if kinds.get(path, b"") not in (b"", new.entries[path][:1])}
-    # writing into a directory sets its time, which has to be set back
-    parents = {parent(path) for path in changed | gone if path}
+    # writing into a directory sets its time, which has to be set back; the root has the marker
+    parents = {b"", *(parent(path) for path in changed | gone)}
     send = sorted(changed | {path for path in parents if path in new.entries})
     folders = (path for path in send if kinds.get(path) == b"d" == new.entries[path][:1])
     remove = sorted(gone | turned, key=lambda path: (path.count(b"/"), path), reverse=True)

@@ -29,6 +29,7 @@ class Marker:
         self._into = into
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._offset = time.time() - time.monotonic()
+        self._found = self._read()
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
@@ -56,7 +57,7 @@ class Marker:
         self, there: listing.Listing, digests: Mapping[bytes, bytes]
     ) -> Mapping[bytes, bytes]:
         """``digests`` without those of files that a power cut may have taken the content of."""
-        about = self._read()
+        about = self._found
         if about is None or about.get("boot") == self._boot:
             return digests
         safe = int(about.get("safe", 0))
@@ -75,7 +76,7 @@ class Marker:
         os.utime(self._into, ns=(about.st_atime_ns, about.st_mtime_ns))
 
     def _safe(self) -> int:
-        about = self._read()
+        about = self._found
         return int(about.get("safe", 0)) if about and about.get("boot") == self._boot else 0
 
     def _read(self) -> dict[str, Any] | None:

@@ -215,8 +215,8 @@ class _Copy:
 
     def first(self) -> None:
         """Everything into an empty directory, or what is missing in one that is not."""
-        there = self._there()
         with self._marker.kept():
+            there = self._there()
             blank = all(value.startswith(b"d") for value in there.entries.values())
             if self._compress is None:
                 self._compress = self._is_slow(_PROBES if blank else _PROBES[:1])
@@ -371,7 +371,7 @@ class _Meter:
     def __init__(self, stage: str, events: Events) -> None:
         self._stage = stage
         self._events = events
-        self._began = self._told = time.monotonic()
+        self._began, self._told = time.monotonic(), 0.0
         self.total = self.done = 0
 
     def add(self, count: int) -> None:
@@ -380,6 +380,6 @@ class _Meter:
         now = time.monotonic()
         if now - self._told >= 0.5:
             self._told = now
-            rate = self.done / (now - self._began)
+            rate = self.done / max(now - self._began, 0.001)
             total = max(self.total, self.done)
             self._events(Progress(self._stage, self.done, total, rate, (total - self.done) / rate))
