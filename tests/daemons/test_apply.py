@@ -14,7 +14,6 @@ from tests.drills.lab_tools import lab_name, leftovers
 from ets.facts.observe import observe
 from ets.host.deadline import Deadline, wait_for
 from ets.host.transport import Host
-from ets.lab.container import ContainerHost
 from ets.lab.lab import Lab, each
 from ets.lab.server import LabServer
 from ets.plan import plan as plans
@@ -71,7 +70,7 @@ def test_plan_apply_verify_plan(booted: Lab) -> None:
 
 def test_killed_at_any_moment(booted: Lab) -> None:
     """ETS is killed again and again, a little later each time; what it had started goes on."""
-    host: ContainerHost = only(booted).host
+    host = only(booted).host
     killed = 0
     for tenths in range(3, 60, 3):
         done = host.run(

@@ -158,13 +158,38 @@ ROWS = [
         "cannot be a server's tree",
     ),
     ("[images.console]", '[clone]\nexclude = ["/srv/a b"]\n[images.console]', "clone", None),
-    ("[images.console]", '[clone]\nexclude = ["srv"]\n[images.console]', "clone.exclude[0]", "abso"),
+    (
+        "[images.console]",
+        '[clone]\nexclude = ["srv"]\n[images.console]',
+        "clone.exclude[0]",
+        "abso",
+    ),
     ("[images.console]", '[clone]\nexclude = ["/"]\n[images.console]', "clone.exclude[0]", "plain"),
-    ("[images.console]", '[clone]\nexclude = ["/a/.."]\n[images.console]', "clone.exclude[0]", "pla"),
-    ("[images.console]", '[clone]\nexclude = ["/etc"]\n[images.console]', "clone.exclude[0]", "do wi"),
-    ("[images.console]", '[clone]\nexclude = ["/var"]\n[images.console]', "clone.exclude[0]", "do wi"),
+    (
+        "[images.console]",
+        '[clone]\nexclude = ["/a/.."]\n[images.console]',
+        "clone.exclude[0]",
+        "pla",
+    ),
+    (
+        "[images.console]",
+        '[clone]\nexclude = ["/etc"]\n[images.console]',
+        "clone.exclude[0]",
+        "do wi",
+    ),
+    (
+        "[images.console]",
+        '[clone]\nexclude = ["/var"]\n[images.console]',
+        "clone.exclude[0]",
+        "do wi",
+    ),
     ("[images.console]", '[clone]\nlayout = "zfs"\n[images.console]', "clone.layout", "is none of"),
-    ("[images.console]", '[clone]\nmirror = "yes"\n[images.console]', "clone.mirror", "must be true"),
+    (
+        "[images.console]",
+        '[clone]\nmirror = "yes"\n[images.console]',
+        "clone.mirror",
+        "must be true",
+    ),
     # name and time servers
     ("[dns]\nservers = [", '[dns]\nservers = ["10.77.2.9", ', "dns.servers[0]", "handed out"),
     ("[dns]\nservers = [", '[dns]\nservers = ["127.0.0.1", ', "dns.servers[0]", "can ask"),
@@ -317,7 +342,9 @@ def test_no_host_has_a_guests_name() -> None:
 def test_what_is_said_of_joins_and_copies_is_in_the_site() -> None:
     clone = '[clone]\nexclude = ["/srv/scratch"]\nlayout = "btrfs"\nmirror = true\n'
     text = PAIR.replace(ALPHA, ALPHA + '\nmac = "52-54-00-77-01-0A"')
-    text = text.replace("[images.console]", clone + '[images.i]\nrole = "installer"\n[images.console]')
+    text = text.replace(
+        "[images.console]", clone + '[images.i]\nrole = "installer"\n[images.console]'
+    )
     site = parse(text.encode())
     assert site.server("alpha").mac == "52:54:00:77:01:0a"
     assert site.server("beta").mac is None
