@@ -64,13 +64,15 @@ class Lab:
         events: Events = silent,
         cache: Path | None = None,
         blank: Collection[str] = (),
+        packages: Collection[str] = (),
     ) -> Lab:
         """Bring up the servers of a site and wait until their services answer.
 
         ``images`` is an image store that every server gets a copy of; without ``apply`` servers
         are booted and nothing more. ``blank`` are the names of servers that are machines with
         blank disks, switched off (``machine``); then the others have what can be copied to a
-        disk: a kernel, and addresses that they set themselves.
+        disk: a kernel, and addresses that they set themselves. ``packages`` are further Debian
+        packages that the containers have.
 
         The calling process owns the lab: it goes with ``down``, with the end of the context, or,
         after SIGKILL, with the next start of any lab. Raises SiteError, LabError (also when a lab
@@ -78,16 +80,16 @@ class Lab:
         """
         site = load.read(site_file)
         check_name(name)
-        for wanted in blank:
-            _named({server.name: server for server in site.servers}, wanted, "server")
+        for lost in blank:
+            _named({server.name: server for server in site.servers}, lost, "server")
         check_machine()
         cache = cache or cache_directory()
         clean(events)
         state = _claim(name, site_file, cache)
         state.blank = list(blank)
-        packages = packages_of(site, cloneable=bool(blank))
+        wanted = {*packages_of(site, cloneable=bool(blank)), *packages}
         try:
-            state.layers = [str(path) for path in server_layers(packages, cache, events)]
+            state.layers = [str(path) for path in server_layers(wanted, cache, events)]
             state.save()
             lab = cls(state, events)
             lab._start_servers(site_file, images, apply=apply)

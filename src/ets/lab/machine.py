@@ -149,7 +149,7 @@ class MachineServer(LabServer):
                 raise LabError(f"server {self.name} went off: {self.machine.tail()}")
             with contextlib.suppress(EtsError):
                 ask = ["systemctl", "is-system-running"]
-                state = self.host.run(ask, deadline=10, check=False).text.strip()
+                state = self.host.run(ask, deadline=3, check=False).text.strip()
                 return state in ("running", "degraded")
             return False
 
