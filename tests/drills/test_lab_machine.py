@@ -69,8 +69,8 @@ def test_its_disks_are_blank_take_no_room_and_stay(lab: Lab) -> None:
     Lab.attach(lab.state.name).machine("beta").start()
     assert beta.status() == "up", "another process has switched it on"
     assert len(beta.options.disks) == 2
-    with beta.disks[0].open("rb") as disk:
-        assert disk.read(4) == b"data"
+    with beta.disks[0].open("rb") as same:
+        assert same.read(4) == b"data"
 
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
