@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ets.errors import CommandFailed, DeadlinePassed, HostError
+from ets.errors import CommandFailed, DeadlinePassed, EtsError, HostError
 from ets.host.deadline import Deadline
 from ets.host.run import Completed
 from ets.host.shell import HELD, ShellHost
@@ -192,7 +192,10 @@ class GuestHost(ShellHost):
 def main() -> None:
     """Entry point."""
     stdin = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
-    status, out, err = GuestAgent(Path(sys.argv[1])).run(sys.argv[2:], stdin, 3600)
+    try:
+        status, out, err = GuestAgent(Path(sys.argv[1])).run(sys.argv[2:], stdin, 3600)
+    except EtsError as error:
+        sys.exit(f"ets: {error}")
     sys.stdout.buffer.write(out)
     sys.stderr.buffer.write(err)
     sys.exit(status & 0xFF)
