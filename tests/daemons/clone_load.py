@@ -3,8 +3,8 @@ the others, so that a copy can be judged. Takes the directory and a name.
 
 ``ledger``: a number goes into the first file, then into the second: at one moment they differ by
 one at most. ``wal`` and ``rollback``: sqlite; every transaction moves an amount between two rows.
-``log``: lines, each with its number, each waited for. ``beat``: a number, for a unit that must never
-be stopped.
+``log``: lines, each with its number, each waited for. ``beat``: a number, of a unit that is never
+stopped.
 """
 
 from __future__ import annotations
