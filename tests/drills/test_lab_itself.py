@@ -171,6 +171,8 @@ class TestFaults:
             lab.inject("kill", "alpha")
         assert lab.heal("alpha") == ["alpha: kill"]
         self.answers_again(lab)
+        # what must run is started by the boot, not by somebody
+        lab.server("alpha").wait_answering()
 
     def test_power_off_says_nothing(self, lab: Lab) -> None:
         lab.server("alpha").host.write("/var/lib/ets/kept", b"yes")

@@ -40,16 +40,18 @@ SERVICES = (
 )  # fmt: skip
 
 #: raised when the recipe below changes, so that old trees are not taken for new ones
-_RECIPE = 2
+_RECIPE = 3
 
 #: seconds after which a tree that nobody used goes, when another one is made
 _UNUSED = 7 * 86400
 
-# Nothing starts by itself in a fresh tree: what runs on a server is ETS' decision. An image that
-# several servers share must hold no identity either.
+# Nothing starts by itself in a fresh tree: what runs on a server is ETS' decision. A unit of which
+# only the alias were left would be called enabled, and never start. An image that several servers
+# share must hold no identity either.
 _FINISH = r"""
 set -e
 find "$1/etc/systemd/system" -path '*.wants/*' -type l -delete
+find "$1/etc/systemd/system" -maxdepth 1 -type l ! -lname /dev/null -delete
 for link in "$1"/etc/rc?.d/S??*; do mv "$link" "${link%/S*}/K01${link##*/S??}"; done
 rm -f "$1"/etc/ssh/ssh_host_* "$1/etc/hostname" "$1/etc/resolv.conf" "$1/var/lib/dbus/machine-id"
 : >"$1/etc/machine-id"
