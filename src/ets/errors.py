@@ -12,6 +12,7 @@
     │   └── StalePlan        the server changed since the plan was made      exit 1
     ├── ImageError           an image is missing, damaged or in use          exit 1
     ├── AgentError           an agent did not answer, or answered badly      exit 1
+    ├── AuditError           servers could not be compared                   exit 1
     ├── CloneError           a server could not be copied, joined or rebuilt exit 1
     └── LabError             the lab could not be brought up or torn down    exit 1
 
@@ -89,6 +90,10 @@ class ImageError(EtsError):
 
 class AgentError(EtsError):
     """An agent did not answer, or answered something unusable."""
+
+
+class AuditError(EtsError):
+    """Servers could not be compared: one of them sent what is no answer, or goes by other rules."""
 
 
 class CloneError(EtsError):

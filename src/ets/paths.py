@@ -26,6 +26,8 @@ RECEIPTS = STATE / "receipts"
 JOURNAL = STATE / "journal"
 OWNED = STATE / "owned.json"
 RUNTIME = STATE / "runtime"
+#: digests of files that an audit has read before, with what lstat said of them
+AUDIT_CACHE = RUNTIME / "audit.cache"
 #: the certificates that are not valid any more, signed by the site's CA (RFC 5280)
 CRL = RUNTIME / "site.crl"
 #: boot scripts as last rendered, which nginx serves when the agent does not answer

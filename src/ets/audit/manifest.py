@@ -82,8 +82,8 @@ def take(
     top = Path(root)
     found = list(_walk(top, roots, tuple(exclude)))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        items = pool.map(lambda entry: _item(top, *entry), found, chunksize=1)
-        return {path: item for (path, _), item in zip(found, items, strict=True) if item}
+        items = pool.map(lambda entry: item(top, *entry), found, chunksize=1)
+        return {path: made for (path, _), made in zip(found, items, strict=True) if made}
 
 
 def dump(manifest: Manifest) -> Iterator[str]:
@@ -168,12 +168,12 @@ def _walk(
     top: Path, roots: Sequence[str], exclude: tuple[str, ...]
 ) -> Iterator[tuple[str, os.stat_result]]:
     below = tuple(f"{path.rstrip('/')}/" for path in exclude)
-    elsewhere = _elsewhere() if str(top) == "/" else frozenset()
+    away = elsewhere() if str(top) == "/" else frozenset()
     waiting = list(reversed(roots))
     while waiting:
         path = waiting.pop()
         place = f"{top}{path}" if str(top) != "/" else path
-        if path in exclude or path.startswith(below) or path in elsewhere:
+        if path in exclude or path.startswith(below) or path in away:
             continue
         try:
             about = os.lstat(place)
@@ -186,7 +186,7 @@ def _walk(
         waiting += [f"{path}/{name}" for name in names]
 
 
-def _elsewhere() -> frozenset[str]:
+def elsewhere() -> frozenset[str]:
     """Where file systems are mounted that are none of this server's own disks (proc(5))."""
     rows = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     parts = ((row.split(" ")[4], row.partition(" - ")[2].split(" ")[0]) for row in rows)
@@ -198,7 +198,9 @@ def _elsewhere() -> frozenset[str]:
     )
 
 
-def _item(top: Path, path: str, about: os.stat_result) -> Item | None:
+def item(top: Path, path: str, about: os.stat_result) -> Item | None:
+    """What lies at ``path`` of the tree at ``top``, of which lstat said ``about``; None when it has
+    vanished. Raises HostError (caused by the OSError) when it cannot be read."""
     place = f"{top}{path}" if str(top) != "/" else path
     kind = _KINDS.get(stat.S_IFMT(about.st_mode), "thing")
     mode = 0o777 if kind == "link" else stat.S_IMODE(about.st_mode)
@@ -228,9 +230,14 @@ def _attributes(place: str) -> str:
 
 def _digest(place: str, path: str) -> str:
     digest = blake3.blake3()
-    with open(place, "rb", buffering=0) as file:  # noqa: PTH123 - a path may be no UTF-8
+    # it may have become a link or a pipe meanwhile: neither is followed or waited for
+    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
         if (read_as := _READ_AS.get(path)) is not None:
-            digest.update(read_as(file.read()))
-        while piece := file.read(_PIECE):
+            pieces = b"".join(iter(lambda: os.read(descriptor, _PIECE), b""))
+            digest.update(read_as(pieces))
+        while piece := os.read(descriptor, _PIECE):
             digest.update(piece)
+    finally:
+        os.close(descriptor)
     return digest.digest(length=_DIGEST).hex()
