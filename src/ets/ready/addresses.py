@@ -177,6 +177,11 @@ def _interface(
             f"write the address into {where or '/etc/network/interfaces'} "
             f"(iface {name} inet static), and restart the network while you sit at the machine",
         )
+    yield from _addresses(interface, configuration)
+
+
+def _addresses(interface: Interface, configuration: str) -> Iterator[Finding]:
+    name = interface.name
     for address in interface.addresses:
         kept = re.search(rf"(?<![\d.]){re.escape(address)}(?![\d.])", configuration)
         if address.startswith("169.254."):

@@ -67,16 +67,19 @@ def judge(facts: Facts, site: Site | None, server: Server | None) -> Iterator[Fi
             "after a power cut, or on the clone's first start, everything is open",
             "systemctl enable nftables",
         )
-    if facts.get("forwarding", "").strip() == "1" and not (
-        closes(rules, "forward") or _legacy(legacy, "FORWARD")
-    ):
-        yield Finding(
-            "warning",
-            "forwarding",
-            "is on, and nothing says who may go where",
-            "stations reach everything that this server reaches",
-            "sysctl -w net.ipv4.ip_forward=0, or a chain forward with policy drop",
-        )
+    guarded = closes(rules, "forward") or _legacy(legacy, "FORWARD")
+    if facts.get("forwarding", "").strip() == "1" and not guarded:
+        yield _forwards()
+
+
+def _forwards() -> Finding:
+    return Finding(
+        "warning",
+        "forwarding",
+        "is on, and nothing says who may go where",
+        "stations reach everything that this server reaches",
+        "sysctl -w net.ipv4.ip_forward=0, or a chain forward with policy drop",
+    )
 
 
 def closes(rules: list[dict[str, Any]], hook: str) -> bool:

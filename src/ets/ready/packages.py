@@ -67,7 +67,18 @@ def judge(facts: Facts, site: Site | None, server: Server | None) -> Iterator[Fi
                 "the next run of apt takes it away, on one server and not yet on the other",
                 f"apt install {name}, or apt remove {name}",
             )
-    check = facts.get("check", "")
+    yield from _dependencies(facts.get("check", ""))
+    for path in facts.get("left", "").splitlines():
+        yield Finding(
+            "note",
+            path,
+            "is a new configuration file that nobody has looked at",
+            "the daemon runs with the settings of an older version, on every server",
+            f"diff {path.rsplit('.', 1)[0]} {path}; take over what is new; rm {path}",
+        )
+
+
+def _dependencies(check: str) -> Iterator[Finding]:
     if "unmet dependencies" in check or "\nE: " in f"\n{check}":
         lines = [line.strip() for line in check.splitlines() if "Depends:" in line or "E: " in line]
         yield Finding(
@@ -76,12 +87,4 @@ def judge(facts: Facts, site: Site | None, server: Server | None) -> Iterator[Fi
             f"finds dependencies broken: {listed(lines, 3)}",
             SPREAD,
             "apt --fix-broken install",
-        )
-    for path in facts.get("left", "").splitlines():
-        yield Finding(
-            "note",
-            path,
-            "is a new configuration file that nobody has looked at",
-            "the daemon runs with the settings of an older version, on every server",
-            f"diff {path.rsplit('.', 1)[0]} {path}; take over what is new; rm {path}",
         )
