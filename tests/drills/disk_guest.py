@@ -8,6 +8,7 @@ import time
 import traceback
 from pathlib import Path
 
+from ets import paths
 from ets.clone import bootloader, disks, partition
 from ets.clone.layout import Layout
 from ets.errors import EtsError
@@ -76,6 +77,8 @@ def _install(wishes: dict[str, str]) -> None:
         'GRUB_TIMEOUT=1\nGRUB_CMDLINE_LINUX="console=ttyS0 ip=dhcp drill=kept"\n'
         'GRUB_TERMINAL="console serial"\nGRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"\n'
     )
+    if wishes.get("joining") == "True":
+        host.write(f"{target.root}{paths.JOINING}", b"")
     if wishes.get("dep") == "True":
         (target.root / "etc/initramfs-tools/conf.d/drill").write_text("MODULES=dep\n")
     done = bootloader.install(host, target, tell=lambda text: say(event="does", text=text))

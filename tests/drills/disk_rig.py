@@ -59,6 +59,8 @@ flat() { tr '\n"' ' _'; }
 mounted() { findmnt --json --output TARGET,SOURCE,FSTYPE,OPTIONS "$1" || echo null; }
 # the card of the port may be found later than everything else
 until [ -c /dev/virtio-ports/ets.event ]; do sleep 1; done
+# boot does not wait for it: see its options
+systemctl start boot-efi.mount
 # as every new kernel's package does on a server that has GRUB's packages
 update-grub 2>/run/update-grub
 firmware=bios

@@ -116,6 +116,20 @@ def test_an_installation_that_lost_power_while_copying_goes_on(rig: Rig) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_server_that_was_made_and_never_served_is_gone_on_with(rig: Rig, mirror: bool) -> None:
+    """As after a power cut between the installer's last write and its last word."""
+    disks = [rig.disk("one"), rig.disk("two")][: 1 + mirror]
+    assert rig.install(disks, mirror=mirror, joining=True)["resumed"] is False
+    again = rig.install(disks, mirror=mirror, stop="made")
+    assert (again["event"], again["resumed"]) == ("made", True)
+    # from then on it is unfinished again
+    again = rig.install(disks, mirror=mirror)
+    assert (again["event"], again["resumed"]) == ("done", True)
+    assert rig.install(disks, mirror=mirror)["event"] == "refused"
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize(("kind", "mirror"), [("plain", False), ("lvm", True), ("btrfs", True)])
 def test_power_lost_at_any_moment_of_partitioning_leaves_nothing_that_needs_a_person(

@@ -70,6 +70,11 @@ class Disk:
         return UNFINISHED in self.names and OURS.issuperset(self.names)
 
     @property
+    def installed(self) -> bool:
+        """True when nothing but a server lies there that an installation of ours has made."""
+        return FINISHED in self.names and {*OURS, FINISHED}.issuperset(self.names)
+
+    @property
     def blank(self) -> bool:
         """True when writing to it destroys nothing of anybody's."""
         return not self.holds or self.unfinished

@@ -159,7 +159,7 @@ def filesystems(layout: Layout, root: str, esp: str) -> tuple[Filesystem, ...]:
     """For fstab, from the two UUIDs. A server must start without the disk whose EFI system
     partition it has mounted, hence ``nofail``."""
     kind = "btrfs" if layout.kind == "btrfs" else "ext4"
-    efi = "umask=0077,nofail,x-systemd.device-timeout=10s"
+    efi = "umask=0077,nofail,x-systemd.device-timeout=30s"
     return (
         Filesystem("/", root, kind, mount_options(layout)),
         Filesystem("/boot/efi", esp, "vfat", efi),

@@ -5,7 +5,8 @@ installation of ours is under way (``disks.UNFINISHED``), or holds a whole serve
 written in one go and before everything else; its root partition is renamed after everything else
 (``close(..., finished=True)``). So whoever loses power in between finds the disk unfinished the
 next time: ``find`` goes on with it when its file system is whole, and else ``make`` starts again,
-for which nobody has to allow anything.
+for which nobody has to allow anything. A server that was made to its end and never let into
+service (``paths.JOINING`` still lies in it) becomes unfinished again.
 
 Whatever is done here happens to the disks of the ``Choice``, and to no other device.
 """
@@ -19,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ets import paths
 from ets.clone import layout as layouts
-from ets.clone.disks import FINISHED, Choice, Filesystem, Machine
+from ets.clone.disks import FINISHED, UNFINISHED, Choice, Filesystem, Machine
 from ets.clone.layout import Layout, Parts
 from ets.errors import CloneError, DeadlinePassed, HostError
 from ets.host.deadline import Deadline, wait_for
@@ -69,8 +71,10 @@ def make(
     for disk in choice.disks:
         tell(f"partitioning {disk.path}")
         _release(host, disk.path)
+        # Ours is overwritten in place, second copy first: wiped, it would be nobody's in between.
+        wipe = "never" if disk.unfinished else "always"
         host.run(
-            ["sfdisk", "--quiet", "--wipe", "always", "--wipe-partitions", "always", disk.path],
+            ["sfdisk", "--quiet", "--wipe", wipe, "--wipe-partitions", "always", disk.path],
             stdin=table.encode(),
             deadline=PATIENCE,
         )
@@ -94,11 +98,13 @@ def find(
     """The target of an installation with the same layout that was interrupted, mounted again at
     ``root``; None when there is none, or not one whose file system is whole.
 
-    A server that was installed to the end is not found: it holds data.
+    A server that has been in service is not found: it holds data.
     """
-    disks = [disk.path for disk in machine.disks if disk.unfinished and not disk.busy]
-    if len(disks) != layout.disks:
+    ours = [d for d in machine.disks if (d.unfinished or d.installed) and not d.busy]
+    ours = ours if len(ours) == layout.disks else [d for d in ours if d.unfinished]
+    if len(ours) != layout.disks:
         return None
+    disks = [disk.path for disk in ours]
     on = [layouts.parts(disk) for disk in disks]
     try:
         for disk in disks:
@@ -106,6 +112,11 @@ def find(
         _settle(host, on)
         group = _assemble(host, layout, on)
         device = layouts.device(layout, on, group)
+        if any(disk.installed for disk in ours):
+            if not _never_served(host, layout, device, root):
+                return None
+            for disk in disks:
+                _rename(host, disk, UNFINISHED)
         if not _whole(host, layout, device):
             return None
         tell(f"going on with the unfinished installation on {' and '.join(disks)}")
@@ -127,8 +138,29 @@ def close(host: Host, target: Target, *, finished: bool = False) -> None:
     for disk in target.disks:
         _release(host, disk)
     for disk in target.disks if finished else ():
-        host.run(["sfdisk", "--quiet", "--part-label", disk, "3", FINISHED], deadline=PATIENCE)
-        host.run(["sync", disk], deadline=PATIENCE)
+        _rename(host, disk, FINISHED)
+
+
+def _rename(host: Host, disk: str, name: str) -> None:
+    """Give the root partition another name, which says how far the installation is."""
+    # its neighbours may be in use by an array or a volume of the same disk
+    relabel = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--part-label"]
+    host.run([*relabel, disk, "3", name], deadline=PATIENCE)
+    host.run(["sync", disk], deadline=PATIENCE)
+    again = ["udevadm", "trigger", "--action=change", "--settle", layouts.parts(disk).root]
+    host.run(again, check=False)
+
+
+def _never_served(host: Host, layout: Layout, device: str, root: Path) -> bool:
+    """True when the server there was made and never let into service. Writes nothing."""
+    kind = "btrfs" if layout.kind == "btrfs" else "ext4"
+    calm = f"ro,{layouts.mount_options(layout)}" if kind == "btrfs" else "ro,noload"
+    host.make_directory(str(root))
+    host.run(["mount", "-t", kind, "-o", calm, device, str(root)], deadline=PATIENCE)
+    try:
+        return bool(host.look([f"{root}{paths.JOINING}"]))
+    finally:
+        host.run(["umount", str(root)], deadline=PATIENCE)
 
 
 def uuid(host: Host, device: str) -> str:
@@ -182,6 +214,8 @@ def _assemble(host: Host, layout: Layout, on: list[Parts]) -> str:
     if layout.mirror:
         members = [part.root for part in on]
         host.run(["mdadm", "--assemble", layouts.ARRAY, *members], deadline=PATIENCE)
+        # ends badly when a disk has fallen out: then it is better made anew than half a mirror
+        host.run(["mdadm", "--detail", "--test", layouts.ARRAY])
     if layout.kind != "lvm":
         return ""
     lies_on = layouts.base(layout, on)
