@@ -17,7 +17,7 @@ SHOWN = 20
 
 _CAUSES = (
     "package", "user", "group", "unit", "timer", "printer", "share", "cron", "alternative",
-    "certificate", "nft", "file",
+    "certificate", "nft", "sysctl", "file",
 )  # fmt: skip
 #: files that only hold what other facts tell: what differs in their content alone is told there
 _TOLD = re.compile(
@@ -27,8 +27,7 @@ _TOLD = re.compile(
 #: what packages' installation makes again from all packages together
 _MADE = re.compile(
     r"/etc/(?:ld\.so\.cache|mailcap|shells|inetd\.conf)|/usr/(?:lib/.*\.cache|share/(?:mime|icons|"
-    r"applications|glib-2\.0/schemas|info)/.*)|/var/lib/dpkg/.*|/etc/(?:rc.\.d|systemd/system)/.*|"
-    r"/etc/alternatives/.*"
+    r"applications|glib-2\.0/schemas|info)/.*)|/var/lib/dpkg/.*"
 )
 _USERS = re.compile(r"/(?:var/spool/cron/crontabs|var/mail|var/lib/systemd/linger)/")
 _INFO = "/var/lib/dpkg/info/"
@@ -84,9 +83,9 @@ def _package(cause: Finding, other: Finding, owners: Mapping[str, str]) -> bool:
         places = ("/lib/systemd/system/", "/usr/lib/systemd/system/")
         return any(owners.get(p + other.subject, "").partition(":")[0] == bare for p in places)
     if other.kind == "alternative":
-        return bare in {owners.get(path, "") for path in other.servers.values()} or bool(
-            other.missing
-        )
+        programs = other.servers.values()
+        named = any(p.rpartition("/")[2] == bare or owners.get(p) == bare for p in programs)
+        return bool(cause.missing) and (named or bool(other.missing))
     if other.kind in ("user", "group") and other.missing:
         return other.subject in (bare, f"_{bare}", f"debian-{bare}")
     return False
@@ -130,12 +129,16 @@ def _unit(cause: Finding, other: Finding, owners: Mapping[str, str]) -> bool:
         return False
     folder, _, name = other.subject.rpartition("/")
     started = re.fullmatch(r"/etc/rc.\.d", folder) and name[3:] == stem
-    link = "link" in other.about.get("kind", "") and folder.startswith("/etc/systemd/")
+    link = (
+        "link" in other.about.get("kind", "") or " a link on " in other.words
+    ) and folder.startswith("/etc/systemd/")
     missing = bool(cause.missing) and folder.endswith("/systemd/system")
     return bool(started) or ((link or missing) and name == cause.subject)
 
 
 def _timer(cause: Finding, other: Finding, owners: Mapping[str, str]) -> bool:
+    if other.kind == "file":
+        return other.subject == f"/etc/systemd/system/{cause.subject}"
     return other.kind == "timer" and other.subject == cause.subject and bool(cause.missing)
 
 
@@ -152,10 +155,23 @@ def _share(cause: Finding, other: Finding, owners: Mapping[str, str]) -> bool:
 
 
 def _cron(cause: Finding, other: Finding, owners: Mapping[str, str]) -> bool:
+    if other.kind == "cron":
+        # the same command at another time
+        here, there = (f.subject.split(" ", 5)[5:] for f in (cause, other))
+        same = here == there and cause.about.get("from") == other.about.get("from")
+        return same and set(cause.missing) != set(other.missing)
     return other.kind == "file" and other.subject == cause.about.get("from")
 
 
+def _sysctl(cause: Finding, other: Finding, owners: Mapping[str, str]) -> bool:
+    """Forwarding sets every card's settings to a router's (Linux, ip-sysctl)."""
+    forwarded = re.fullmatch(r"net\.ipv4\.conf\.(?:all|default)\..*", other.subject)
+    return cause.subject == "net.ipv4.ip_forward" and other.kind == "sysctl" and bool(forwarded)
+
+
 def _alternative(cause: Finding, other: Finding, owners: Mapping[str, str]) -> bool:
+    if cause.attribute == "chosen":
+        return False
     if other.kind == "alternative":
         return other.subject == cause.subject
     folder, _, name = other.subject.rpartition("/")
@@ -186,6 +202,8 @@ def _nft(cause: Finding, other: Finding, owners: Mapping[str, str]) -> bool:
 
 
 def _file(cause: Finding, other: Finding, owners: Mapping[str, str]) -> bool:
+    if other.subject == f"{cause.subject}.distrib":
+        return bool(cause.missing and other.missing)
     whole = bool(cause.missing) and cause.about.get("kind") == "directory"
     return other.kind == "file" and whole and other.subject.startswith(f"{cause.subject}/")
 
@@ -193,5 +211,5 @@ def _file(cause: Finding, other: Finding, owners: Mapping[str, str]) -> bool:
 _RULES: Mapping[str, Callable[[Finding, Finding, Mapping[str, str]], bool]] = {
     "package": _package, "user": _user, "group": _group, "unit": _unit, "timer": _timer,
     "printer": _printer, "share": _share, "cron": _cron, "alternative": _alternative,
-    "certificate": _certificate, "nft": _nft, "file": _file,
+    "certificate": _certificate, "nft": _nft, "sysctl": _sysctl, "file": _file,
 }  # fmt: skip

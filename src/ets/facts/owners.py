@@ -33,7 +33,7 @@ def parse(text: str) -> dict[str, str]:
     found = {}
     for line in text.splitlines():
         packages, colon, path = line.partition(": /")
-        if colon and not packages.startswith("diversion by "):
+        if colon and "diversion" not in packages:
             found[f"/{path}"] = packages.split(", ")[0].partition(":")[0]
     return found
 

@@ -18,7 +18,7 @@ ASK = (
 
 #: instances that follow the machine's hardware, consoles and who is logged in
 _PASSING = re.compile(
-    r"(?:(?:console-|serial-|container-)?getty|user|user-runtime-dir|systemd-fsck|modprobe|ifup|"
+    r"(?:(?:console-|serial-|container-)?getty|user|user-runtime-dir|systemd-fsck|systemd-cryptsetup|modprobe|ifup|"
     r"systemd-backlight|systemd-rfkill|systemd-growfs|lvm2-pvscan|session-.*|run-.*)@?"
     r"(?:-?[^.@]*)?\.(?:service|scope|timer)"
 )
