@@ -58,6 +58,7 @@ WAYS: dict[str, Copy] = {"ours": _ours, "rsync": _rsync, "cp": _cp}
 
 
 def _timed(way: str, link: Wire, source: Path, into: Path) -> Took:
+    run(["sync"], deadline=600)  # the copy before may still be on its way to the disk
     cpu, bytes_ = link.seconds(), link.received()
     began = time.monotonic()
     paused = WAYS[way](link, source, into)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ets import identity
 from ets.clone.view import Excludes, Mount, parse_mounts, select
 from ets.errors import CloneError
 
@@ -84,6 +87,18 @@ def test_patterns(path: bytes, kept: bool) -> None:
     excludes = Excludes(["/srv/scratch/", "/home/*/cache", "/data/**.iso"])
     pruned = any(path == cut or path.startswith(cut + b"/") for cut in excludes.prune)
     assert (excludes.keep(path, False) and not pruned) is kept
+
+
+PARTS = st.sampled_from(
+    ["usr", "etc", "var", "lib", "ets", "log", "srv", "lost+found", "__pycache__", "hostname", "x"]
+)
+
+
+@given(st.lists(PARTS, min_size=1, max_size=5), st.booleans())
+def test_the_table_is_asked_whenever_it_matters(parts: list[str], directory: bool) -> None:
+    path = "/" + "/".join(parts)
+    kept = Excludes().keep(path.encode(), directory)
+    assert kept is not identity.left_out(path, directory=directory)
 
 
 @pytest.mark.parametrize("pattern", ["srv", "../x", "/srv/../etc"])

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
@@ -48,16 +49,21 @@ _WORDS = 20
 
 
 class Packer:
-    """tar, reading the files ``paths`` below ``root`` while it is open; ``output`` is the archive.
+    """tar, reading files below ``root``; ``paths`` has their names (``names``, ``Survey.names``).
     ``complaints`` are known afterwards."""
 
     def __init__(
-        self, root: Path, paths: Sequence[bytes], *options: str, into: IO[bytes] | None = None
+        self,
+        root: Path,
+        paths: AbstractContextManager[int],
+        *options: str,
+        into: IO[bytes] | None = None,
     ) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        with names(paths) as (listed, descriptor):
+        with paths as descriptor:
+            listed = f"--files-from=/dev/fd/{descriptor}"
             self._tar = subprocess.Popen(
-                ["tar", *(options or ("--create",)), *_TAR, "-C", str(root), listed],
+                ["tar", *options, *_TAR, "-C", str(root), listed],
                 stdin=subprocess.DEVNULL,
                 stdout=into or subprocess.PIPE,
                 stderr=self._said,
@@ -91,7 +97,8 @@ class Packer:
 
 def take_out(archive: Path, into: Path, paths: Sequence[bytes]) -> None:
     """Extract ``paths`` from an archive that lies on the disk."""
-    with names(paths) as (listed, descriptor):
+    with names(paths) as descriptor:
+        listed = f"--files-from=/dev/fd/{descriptor}"
         subprocess.run(
             ["tar", "--extract", f"--file={archive}", "--null", "-C", str(into), listed],
             stdin=subprocess.DEVNULL,
@@ -103,13 +110,12 @@ def take_out(archive: Path, into: Path, paths: Sequence[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def names(paths: Sequence[bytes]) -> Iterator[tuple[str, int]]:
-    """tar's option that reads these names from a file that is nowhere but in memory, and the
-    descriptor that it has to be given."""
+def names(paths: Sequence[bytes]) -> Iterator[int]:
+    """A file for tar with these names, which lies nowhere but in memory."""
     descriptor = os.memfd_create("names", 0)
     try:
         stream.write_all(descriptor, b"".join(b"./" + path + b"\0" for path in paths))
-        yield f"--files-from=/dev/fd/{descriptor}", descriptor
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,9 +126,15 @@ def settle(root: Path) -> None:
         os.close(descriptor)
 
 
-def scan(root: Path, keep: Keep = everything, prune: Sequence[bytes] = ()) -> Listing:
+def scan(
+    root: Path,
+    keep: Keep = everything,
+    prune: Sequence[bytes] = (),
+    tell: Callable[[Sequence[bytes]], None] | None = None,
+) -> Listing:
     """List the tree ``root``. ``keep(path, directory)`` is asked about each absolute path in it;
-    below ``prune`` (absolute in it, literal) nothing is even looked at.
+    below ``prune`` (absolute in it, literal) nothing is even looked at. ``tell`` hears of paths
+    while they are found.
 
     Raises CloneError when it cannot be read; what vanished meanwhile is no complaint.
     """
@@ -135,27 +143,40 @@ def scan(root: Path, keep: Keep = everything, prune: Sequence[bytes] = ()) -> Li
         cut += [b"-path", _literal(os.fsencode(root) + path), b"-prune", b"-o"]
     argv = ["find", str(root), *(os.fsdecode(word) for word in cut), "-printf", _FORMAT]
     began = time.time() - _COARSE
-    done = run(argv, env={"LC_ALL": "C"}, deadline=_DEADLINE, check=False)
-    said = done.stderr.decode(errors="replace").splitlines()
-    complaints = tuple(line for line in said if not line.endswith("No such file or directory"))
-    if not done.stdout:
-        raise CloneError(f"{root} cannot be read: {' '.join(said)}")
-    entries = dict(_records(done.stdout, keep))
+    with tempfile.TemporaryFile() as said:
+        with subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=said, env={**os.environ, "LC_ALL": "C"}
+        ) as find:
+            entries: dict[bytes, bytes] = {}
+            for found in _records(find, keep):
+                entries.update(found)
+                if tell is not None:
+                    tell(tuple(found))
+        said.seek(0)
+        words = said.read().decode(errors="replace").splitlines()
+    if not entries:
+        raise CloneError(f"{root} cannot be read: {' '.join(words)}")
     limit = b"%d" % int(began)
     return Listing(
         entries,
         frozenset(path for path, value in entries.items() if _recent(value, limit, began)),
-        complaints,
+        tuple(line for line in words if not line.endswith("No such file or directory")),
     )
 
 
-def _records(output: bytes, keep: Keep) -> Iterator[tuple[bytes, bytes]]:
-    for record in output.split(b"\0"):
-        value, tab, path = record.partition(b"\t")
-        if not tab or value.startswith(b"s"):
-            continue
-        if not path or keep(b"/" + path, value.startswith(b"d")):
-            yield path, value
+def _records(find: subprocess.Popen[bytes], keep: Keep) -> Iterator[dict[bytes, bytes]]:
+    """Path and value of what find prints, as it comes."""
+    if find.stdout is None:
+        raise CloneError("find has no output")
+    rest = b""
+    while piece := os.read(find.stdout.fileno(), 1 << 20):
+        *records, rest = (rest + piece).split(b"\0")
+        split = (record.partition(b"\t") for record in records)
+        yield {
+            path: value
+            for value, _, path in split
+            if value[:1] != b"s" and (not path or keep(b"/" + path, value[:1] == b"d"))
+        }
 
 
 def _recent(value: bytes, second: bytes, began: float) -> bool:

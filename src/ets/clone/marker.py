@@ -16,7 +16,7 @@ from ets.errors import EtsError
 from ets.host.atomic import write_atomic
 
 #: seconds between two moments up to which everything is known to be on the disk
-CHECKPOINT = 15.0
+CHECKPOINT = 30.0
 MARKER = ".ets-copying"
 
 
@@ -35,23 +35,27 @@ class Marker:
     def kept(self) -> Iterator[None]:
         """Keep it while the work inside goes on."""
         self._write(self._safe())
-        over = threading.Event()
+        over, lock = threading.Event(), threading.Lock()
 
         def keep() -> None:
             while not over.wait(CHECKPOINT):
                 now = time.time_ns()
-                # a clock that was set meanwhile says nothing about files from before
-                if abs(time.time() - time.monotonic() - self._offset) < 1:
+                try:
                     listing.settle(self._into)
-                    self._write(now)
+                except EtsError:  # no more is known to be safe than before
+                    continue
+                # a clock that was set meanwhile says nothing about files from before
+                steady = abs(time.time() - time.monotonic() - self._offset) < 1
+                with lock:
+                    if steady and not over.is_set():
+                        self._write(now)
 
-        thread = threading.Thread(target=keep, daemon=True)
-        thread.start()
+        threading.Thread(target=keep, daemon=True).start()
         try:
             yield
         finally:
-            over.set()
-            thread.join()
+            with lock:  # the disk may take long, and nobody has to wait for it
+                over.set()
 
     def trusted(
         self, there: listing.Listing, digests: Mapping[bytes, bytes]

@@ -22,11 +22,12 @@ from typing import Any
 from ets import paths
 from ets.clone import databases, flags, listing, quiesce, stream
 from ets.clone import view as views
-from ets.clone.archive import ACLS, HEADER, Packer, take_out
+from ets.clone.archive import ACLS, HEADER, Packer, names, take_out
 from ets.clone.disks import parse_nics
 from ets.clone.listing import Delta, Listing
 from ets.clone.pull import SourceFacts
 from ets.clone.stream import DATA, END, FLAGS, HAVE, NEWS, ORDER, REMOVE, RESET, Receiver, Sender
+from ets.clone.survey import Survey, Tell
 from ets.errors import CloneError, EtsError
 from ets.host.run import run
 
@@ -48,21 +49,21 @@ class Session:
         self._out = sender
         self._view = views.enter(source)
         self._base = Listing({})
+        self._survey = Survey(lambda tell: self._scan(tell=tell))
         self._packed = b""
         self._flags: dict[bytes, int] = {}
         self._reader = threading.Thread(target=self._read_flags, daemon=True)
 
     def begin(self) -> dict[str, Any]:
-        """List the server; what there is to copy."""
-        self._base = self._scan()
-        return {
-            "files": len(self._base.entries),
-            "bytes": self._base.content + HEADER * len(self._base.entries),
-            "needed": self._base.size,
-            "cpus": os.cpu_count() or 1,
-            "exclude": self._exclude,
-            "notes": [*self._view.notes, *self._base.complaints[:5]],
-        }
+        """What the target has to know at once."""
+        cpus = os.cpu_count() or 1
+        return {"cpus": cpus, "exclude": self._exclude, "notes": list(self._view.notes)}
+
+    def listed(self) -> Listing:
+        """The first listing, once it is there."""
+        with self._out.alive():
+            self._base = self._survey.result()
+        return self._base
 
     def orders(self, receiver: Receiver) -> Iterator[Mapping[str, Any]]:
         """The target's orders, until it goes away; before one there may be what it has already."""
@@ -87,11 +88,8 @@ class Session:
                 self._out.send(DATA, bytes(min(int(order.get("bytes", 0)), 1 << 28)))
                 self._out.tell(END)
             case "all":
-                self._reader.start()
-                names = tuple(self._base.entries)
-                self._give(Delta(send=names, files=len(names)), compress)
+                self._all(compress)
             case "missing":
-                self._reader.start()
                 self._missing(compress)
             case "changed":
                 self._changed(compress)
@@ -102,20 +100,41 @@ class Session:
             case other:
                 raise CloneError(f"there is no order {other!r}")
 
-    def _scan(self, *, settled: bool = True) -> Listing:
+    def _scan(self, *, settled: bool = True, tell: Tell | None = None) -> Listing:
         if settled:
             points = ("", *(mount.point[len(self._source) :] for mount in self._view.mounts))
             for point in points:
                 listing.settle(self._view.root / point.lstrip("/"))
-        return listing.scan(self._view.root, self._excludes.keep, self._excludes.prune)
+        return listing.scan(self._view.root, self._excludes.keep, self._excludes.prune, tell)
+
+    def _all(self, compress: bool) -> None:
+        """Everything, sent while it is still being listed."""
+        self._out.tell(NEWS, files=0, bytes=0)
+        root = self._view.root
+        counter = threading.Thread(target=self._count, daemon=True)
+        with self._out.alive(), Packer(root, self._survey.names(), "--create") as packer:
+            counter.start()
+            self._pass(packer.fileno(), compress)
+        counter.join()
+        self._out.tell(END, files=len(self.listed().entries), unread=packer.complaints)
+
+    def _count(self) -> None:
+        """Once all is listed: how much it is, and beside the sending, which leaves Python idle,
+        what flags it has."""
+        with contextlib.suppress(EtsError, OSError):  # whoever waits for the listing hears of it
+            base = self._base = self._survey.result()
+            size = base.content + HEADER * len(base.entries)
+            self._out.tell(NEWS, files=len(base.entries), bytes=size)
+            self._reader.start()
 
     def _missing(self, compress: bool) -> None:
+        base = self.listed()
+        self._reader.start()
         with self._out.alive():
             theirs = listing.unpack(zlib.decompress(self._packed))
-            mine = listing.portable(self._base, self._view.root)
-            changed = listing.differing(mine, theirs)
+            changed = listing.differing(listing.portable(base, self._view.root), theirs)
             kinds = {path: digest[:1] for path, digest in theirs.items()}
-            what = listing.delta(self._base, changed, kinds)
+            what = listing.delta(base, changed, kinds)
         self._give(what, compress, ACLS)
 
     def _changed(self, compress: bool) -> None:
@@ -155,8 +174,8 @@ class Session:
                 new = self._scan(settled=False)
                 what = listing.compare(self._base, new, self._restless(new))
                 with archive.open("wb") as file:
-                    packer = Packer(self._view.root, what.send, "--create", ACLS, into=file)
-                    with packer:
+                    named = names(what.send)
+                    with Packer(self._view.root, named, "--create", ACLS, into=file) as packer:
                         pass
             if not held.broken:
                 self._base = new
@@ -176,12 +195,12 @@ class Session:
     def _mend(self, what: Delta, archive: Path, place: Path) -> list[str]:
         """Check the databases in ``archive``; what is torn is copied again by its own means."""
         found = databases.suspects(self._view.root, what.send)
-        names = databases.with_sidecars(found, frozenset(what.send))
-        if not names:
+        files = databases.with_sidecars(found, frozenset(what.send))
+        if not files:
             return []
         check = place / "check"
         check.mkdir()
-        take_out(archive, check, names)
+        take_out(archive, check, files)
         notes, mended = [], []
         for path, kind in found.items():
             copy, live = check / os.fsdecode(path), Path(f"{self._source}/{os.fsdecode(path)}")
@@ -192,7 +211,7 @@ class Session:
             else:
                 notes.append(f"{live} does not pass its own check; look at it on both servers")
         if mended:
-            with Packer(check, mended, "--append", f"--file={archive}"):
+            with Packer(check, names(mended), "--append", f"--file={archive}"):
                 pass
         return notes
 
@@ -200,7 +219,7 @@ class Session:
         """One pass while everything goes on."""
         values = (self._base.entries[path] for path in what.send)
         self._announce(what, sum(HEADER + listing.content(value) for value in values))
-        with Packer(self._view.root, what.send, "--create", *options) as packer:
+        with Packer(self._view.root, names(what.send), "--create", *options) as packer:
             self._pass(packer.fileno(), compress)
         self._remember_flags(what)
         self._out.tell(END, files=what.files, unread=packer.complaints)
@@ -234,8 +253,6 @@ class Session:
         self._flags.update(flags.read(self._view.root, found))
 
     def _remember_flags(self, what: Delta) -> None:
-        if what.files == len(self._base.entries) == len(what.send):
-            return
         self._reader.join()
         for path in (*what.remove, *what.send):
             self._flags.pop(path, None)
@@ -280,10 +297,8 @@ def serve(source: str = "/", exclude: Sequence[str] = ()) -> None:
     os.dup2(2, 1)  # whatever a program prints is no part of the copy
     receiver = Receiver(0, stall=_STALL, who="the target")
     try:
-        with sender.alive():
-            session = Session(source, exclude, sender)
-            hello = session.begin()
-        sender.tell(NEWS, version=1, **hello)
+        session = Session(source, exclude, sender)
+        sender.tell(NEWS, version=1, **session.begin())
         for order in session.orders(receiver):
             session.obey(order)
     except BrokenPipeError:
@@ -296,14 +311,15 @@ def serve(source: str = "/", exclude: Sequence[str] = ()) -> None:
 def facts(source: str = "/", exclude: Sequence[str] = ()) -> SourceFacts:
     """What there is to copy on this server."""
     with Path(os.devnull).open("wb") as nowhere:
-        about = Session(source, exclude, Sender(nowhere.fileno())).begin()
+        session = Session(source, exclude, Sender(nowhere.fileno()))
+        hello, found = session.begin(), session.listed()
     return SourceFacts(
         server=_text(Path(source) / str(paths.SERVER_NAME).lstrip("/")).strip(),
         site=_text(Path(source) / str(paths.SITE_FILE).lstrip("/")),
-        needed=about["needed"],
-        files=about["files"],
+        needed=found.size,
+        files=len(found.entries),
         method="passes",
-        notes=tuple(about["notes"]),
+        notes=(*hello["notes"], *found.complaints[:5]),
         cards={nic.name: nic.mac for nic in parse_nics(_links())},
     )
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ets import identity, paths
-from ets.clone.listing import Keep
 from ets.errors import CloneError
 from ets.host.run import run
 
@@ -139,9 +138,29 @@ class Excludes:
 
     def keep(self, path: bytes, directory: bool) -> bool:
         """A ``listing.Keep``."""
-        if identity.left_out(path, directory=directory):
+        if _named(path) and identity.left_out(path, directory=directory):
             return False
         return self._globs is None or not self._globs.fullmatch(os.fsdecode(path))
+
+
+def _beginnings() -> tuple[frozenset[bytes], tuple[bytes, ...]]:
+    """Of the table's patterns: the top directories they begin with, and the first name in those
+    that begin with any."""
+    patterns = [os.fsencode(pattern) for row in identity.ROWS for pattern in row.paths]
+    tops = {pattern.split(b"/")[1] for pattern in patterns} - {b"**"}
+    names = {pattern.split(b"/")[2] for pattern in patterns if pattern.startswith(b"/**/")}
+    if any(re.search(rb"[*?[]", word) for word in tops | names):
+        return frozenset(), (b"/",)  # any path may be meant
+    return frozenset(tops), tuple(names)
+
+
+_TOPS, _NAMES = _beginnings()
+
+
+def _named(path: bytes) -> bool:
+    """Can a row of the table name ``path`` at all? Most files lie below /usr, where none does, and
+    asking the table costs more than reading the file's attributes."""
+    return path[1:].partition(b"/")[0] in _TOPS or any(name in path for name in _NAMES)
 
 
 def _translated(pattern: str) -> str:
@@ -189,8 +208,3 @@ def bind(source: str | os.PathLike[str], target: Path) -> None:
     """Show one file system, without what is mounted on it, for reading only."""
     run(["mount", "--bind", str(source), str(target)])
     run(["mount", "-o", "remount,bind,ro", str(target)])
-
-
-def keep_of(excludes: Excludes) -> Keep:
-    """What ``excludes`` lets through."""
-    return excludes.keep
