@@ -17,8 +17,10 @@ from starlette.routing import Route
 
 from ets.agent import joins, metrics, status
 from ets.agent.stations import MAX_BODY
+from ets.audit import exchange
 from ets.cluster import records
 from ets.cluster.mac import parse
+from ets.errors import AuditError
 from ets.image.manifest import is_digest
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class Api:
             routes=[
                 Route("/v1/status", self.status),
                 Route("/v1/records", self.records),
+                Route("/v1/audit/facts", self.audit_facts),
+                Route("/v1/audit/tree", self.audit_tree, methods=["POST"]),
                 Route("/v1/images/{digest}/{file}", self.image),
                 Route("/metrics", self.metrics),
             ]
@@ -160,6 +164,27 @@ class Api:
             "observed": status.observed(agent),
         }
         return Response(json.dumps(content), media_type="application/json")
+
+    async def audit_facts(self, _: Request) -> Response:
+        """This server's inventory."""
+        try:
+            return Response(await self._agent.audits.facts(), media_type="application/json")
+        except AuditError as error:
+            return PlainTextResponse(error.message + "\n", 503)
+
+    async def audit_tree(self, request: Request) -> Response:
+        """Nodes of this server's hash tree."""
+        try:
+            async with asyncio.timeout(BODY):
+                question = exchange.asked(await _body(request, exchange.MAX_QUESTION))
+        except (TimeoutError, ClientDisconnect):
+            return PlainTextResponse("incomplete\n", 408)
+        except AuditError as error:
+            return PlainTextResponse(error.message + "\n", 400)
+        try:
+            return Response(await self._agent.audits.tree(question))
+        except AuditError as error:
+            return PlainTextResponse(error.message + "\n", 503)
 
     async def image(self, request: Request) -> Response:
         """A file of an image, whole. The receiver verifies it."""

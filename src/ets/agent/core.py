@@ -19,6 +19,7 @@ import structlog
 from ets import __version__
 from ets.agent import joins, listen
 from ets.agent.api import Api
+from ets.agent.audit import Audits
 from ets.agent.boot import Boot, Now
 from ets.agent.dhcp import POLL, Dhcp, Told
 from ets.agent.heartbeats import Heartbeats, News
@@ -81,6 +82,7 @@ class Agent:
         self.supervisor = Supervisor(place)
         self.desk = joins.Desk(place, self.state, wall=self.wall, monotonic=self.monotonic)
         self.revocations = Revocations(place, self.state, self.desk.joins)
+        self.audits = Audits(place)
         self._written: Now | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._listeners: list[Listener] = []
@@ -167,6 +169,7 @@ class Agent:
         for listener in self._listeners:
             await listener.close()
         self._listeners.clear()
+        self.audits.close()
         self.heartbeats.close()
         await self.peers.close()
 
