@@ -93,8 +93,8 @@ def test_a_copy_under_write_load_is_of_one_moment(alpha: ContainerServer, tmp_pa
         copies.append(pull(alpha.shell, into))
         judge(into)
     assert [copy.method for copy in copies] == ["all", "all", "missing", "missing"]
-    assert all(0 < copy.paused < 5 for copy in copies)
-    assert not any(copy.notes for copy in copies)
+    assert all(0 < copy.paused < 10 for copy in copies)
+    assert [copy.notes for copy in copies] == [(), (), (), ()]
 
 
 def test_only_writers_stand_still(alpha: ContainerServer) -> None:

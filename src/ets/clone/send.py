@@ -177,7 +177,7 @@ class Session:
                     named = names(what.send)
                     with Packer(self._view.root, named, "--create", ACLS, into=file) as packer:
                         pass
-            if not held.broken:
+            if not held.broken and not (held.late and limit < LIMITS[-1]):
                 self._base = new
                 return words, held, what, packer.complaints
         raise CloneError(
