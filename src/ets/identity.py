@@ -129,7 +129,7 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = {
         _out("counts this server's own starts", "/var/lib/ets/runtime/**"),
         _out(
             "this server's own history, and what it makes again",
-            "/var/lib/ets/boot/** /var/lib/ets/journal /var/lib/ets/receipts/** "
+            "/var/lib/ets/boot/** /var/lib/ets/journal/** /var/lib/ets/receipts/** "
             "/var/lib/ets/staged/** /var/lib/ets/clone/** /var/lib/ets/images/incoming/**",
         ),
         _alive(
