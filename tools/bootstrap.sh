@@ -40,5 +40,5 @@ environment() {
 LAB_PACKAGES=(
     python3 python3-venv ca-certificates rsync iproute2 nftables systemd-container mmdebstrap
     squashfs-tools cryptsetup-bin qemu-system-x86 ipxe-qemu ovmf nbdkit libnbd-bin cpio zstd
-    gcc make libc6-dev debian-archive-keyring
+    gcc make libc6-dev debian-archive-keyring btrfs-progs
 )

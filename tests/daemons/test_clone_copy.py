@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -263,3 +264,46 @@ def test_nothing_is_left_on_the_primary(source: Path, into: Path) -> None:
     spool = Path("/var/lib/ets/clone")
     assert not spool.exists() or list(spool.iterdir()) == []
     assert Path("/proc/self/mountinfo").read_text() == before
+
+
+BTRFS = """
+set -e
+disk=$0/disk root=$1 ets="$2 -m ets"
+shift 2
+truncate -s 400M "$disk"
+mkfs.btrfs -q "$disk" >/dev/null
+mount -o loop "$disk" "$root"
+for name in @ @home; do btrfs subvolume create "$root/$name" >/dev/null; done
+umount "$root"
+mount -o loop,subvol=@ "$disk" "$root"
+mkdir "$root/home"
+mount -o subvol=@home "$(findmnt -nvo SOURCE "$root")" "$root/home"
+echo one >"$root/one"; ln "$root/one" "$root/three"; echo two >"$root/home/two"
+btrfs subvolume snapshot -r "$root" "$root/.ets-clone-snapshot" >/dev/null  # a killed copy's
+$ets clone facts --source "$root" | grep -o '"method": "[a-z]*"'
+"$@"
+echo more >>"$root/home/two"; rm "$root/three"
+"$@"
+btrfs subvolume list "$root" | grep snapshot || echo clean
+btrfs subvolume create "$root/inner" >/dev/null
+touch "$root/inner/file"
+$ets clone facts --source "$root" | grep -o '"method": "[a-z]*"'
+"$@"
+"""
+
+
+def test_snapshots_where_the_file_systems_have_them(tmp_path: Path, into: Path) -> None:
+    """Not where a snapshot would lose something: a subvolume within another."""
+    root = tmp_path / "root"
+    root.mkdir()
+    argv = ["unshare", "--mount", "sh", "-c", BTRFS, str(tmp_path), str(root), sys.executable]
+    done = subprocess.run(
+        [*argv, *pulling(root, into)], cwd=TOP, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if "[debug" not in line]
+    btrfs, passes = '"method": "btrfs"', '"method": "passes"'
+    assert said == [btrfs, "all", "missing", "clean", passes, "missing"]
+    assert (into / "home/two").read_text() == "two\nmore\n"
+    assert sorted(path.name for path in into.iterdir()) == ["home", "inner", "one"]
+    assert (into / "inner/file").exists()

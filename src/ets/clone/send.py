@@ -26,6 +26,7 @@ from ets.clone.archive import ACLS, HEADER, Packer, names, take_out
 from ets.clone.disks import parse_nics
 from ets.clone.listing import Delta, Listing
 from ets.clone.pull import SourceFacts
+from ets.clone.snapshot import points, possible, snapshots
 from ets.clone.stream import DATA, END, FLAGS, HAVE, NEWS, ORDER, REMOVE, RESET, Receiver, Sender
 from ets.clone.survey import Survey, Tell
 from ets.errors import CloneError, EtsError
@@ -48,8 +49,8 @@ class Session:
         self._excludes = views.Excludes(self._exclude)
         self._out = sender
         self._view = views.enter(source)
-        self._base = Listing({})
-        self._survey = Survey(lambda tell: self._scan(tell=tell))
+        self._base = self._last = Listing({})
+        self._survey = Survey(self._scan)
         self._packed = b""
         self._flags: dict[bytes, int] = {}
         self._reader = threading.Thread(target=self._read_flags, daemon=True)
@@ -58,6 +59,11 @@ class Session:
         """What the target has to know at once."""
         cpus = os.cpu_count() or 1
         return {"cpus": cpus, "exclude": self._exclude, "notes": list(self._view.notes)}
+
+    @property
+    def method(self) -> str:
+        """How the last pass comes to be of one moment: ``btrfs`` (snapshots) or ``passes``."""
+        return "btrfs" if possible(self._view, self._base) else "passes"
 
     def listed(self) -> Listing:
         """The first listing, once it is there."""
@@ -100,11 +106,9 @@ class Session:
             case other:
                 raise CloneError(f"there is no order {other!r}")
 
-    def _scan(self, *, settled: bool = True, tell: Tell | None = None) -> Listing:
-        if settled:
-            points = ("", *(mount.point[len(self._source) :] for mount in self._view.mounts))
-            for point in points:
-                listing.settle(self._view.root / point.lstrip("/"))
+    def _scan(self, tell: Tell | None = None) -> Listing:
+        for point in ("", *points(self._view)):
+            listing.settle(self._view.root / point.lstrip("/"))
         return listing.scan(self._view.root, self._excludes.keep, self._excludes.prune, tell)
 
     def _all(self, compress: bool) -> None:
@@ -150,6 +154,7 @@ class Session:
             archive = place / "changed.tar"
             with self._out.alive():
                 words, held, what, unread = self._put_aside(archive)
+                self._base = self._last
                 notes = [words] if words else []
                 if held.late:
                     notes.append(f"did not stop in time: {', '.join(held.late)}")
@@ -170,21 +175,32 @@ class Session:
     def _put_aside(self, archive: Path) -> tuple[str, quiesce.Silence, Delta, list[str]]:
         """What changed, of one moment. Raises CloneError when that would take too long."""
         for limit in LIMITS:
-            with databases.still() as words, quiesce.silence(limit) as held:
-                new = self._scan(settled=False)
-                what = listing.compare(self._base, new, self._restless(new))
-                with archive.open("wb") as file:
-                    named = names(what.send)
-                    with Packer(self._view.root, named, "--create", ACLS, into=file) as packer:
-                        pass
+            with snapshots(self._view, self._base) as snapshot:
+                with databases.still() as words, quiesce.silence(limit) as held:
+                    if snapshot:
+                        snapshot.take()
+                    else:
+                        what, unread = self._archive(self._view.root, archive)
+                if snapshot:
+                    what, unread = self._archive(snapshot.show(), archive)
             if not held.broken and not (held.late and limit < LIMITS[-1]):
-                self._base = new
-                return words, held, what, packer.complaints
+                return words, held, what, unread
         raise CloneError(
             f"what changes on this server cannot be put aside within {LIMITS[-1]:g} s",
             hint="stop the service that writes most for as long as the copy takes, or leave its "
             "files out: [clone] exclude in the site file",
         )
+
+    def _archive(self, root: Path, archive: Path) -> tuple[Delta, list[str]]:
+        """What differs at ``root`` from what the target has."""
+        new = listing.scan(root, self._excludes.keep, self._excludes.prune)
+        what = listing.compare(self._base, new, self._restless(new))
+        with archive.open("wb") as file:
+            named = names(what.send)
+            with Packer(root, named, "--create", ACLS, into=file) as packer:
+                pass
+        self._last = new
+        return what, packer.complaints
 
     def _restless(self, new: Listing) -> set[bytes]:
         """Files that may change without their times telling."""
@@ -318,7 +334,7 @@ def facts(source: str = "/", exclude: Sequence[str] = ()) -> SourceFacts:
         site=_text(Path(source) / str(paths.SITE_FILE).lstrip("/")),
         needed=found.size,
         files=len(found.entries),
-        method="passes",
+        method=session.method,
         notes=(*hello["notes"], *found.complaints[:5]),
         cards={nic.name: nic.mac for nic in parse_nics(_links())},
     )
