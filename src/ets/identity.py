@@ -121,7 +121,7 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = {
             "/var/lib/ets/runtime/joining",
         ),
         _out("what other servers ask of this one", "/var/lib/ets/joins/**"),
-        _out("what this server asked of another one", "/var/lib/ets/join/**"),
+        _out("what this server asked of another one", "/var/lib/ets/join /var/lib/ets/join/**"),
         _alive(
             "what the agents agreed on; the survivors' state wins",
             "/var/lib/ets/runtime/records.json /var/lib/ets/runtime/site.crl",
@@ -130,7 +130,8 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = {
         _out(
             "this server's own history, and what it makes again",
             "/var/lib/ets/boot/** /var/lib/ets/journal/** /var/lib/ets/receipts/** "
-            "/var/lib/ets/staged/** /var/lib/ets/clone/** /var/lib/ets/images/incoming/**",
+            "/var/lib/ets/staged/** /var/lib/ets/clone /var/lib/ets/clone/** "
+            "/var/lib/ets/images/incoming/**",
         ),
         _alive(
             "what ETS keeps here, and what lay there before; images are named by content",
