@@ -22,6 +22,7 @@ MOUNTS = r"""
 30 22 8:1 / /media/with\040space rw - ext4 /dev/sda1 rw
 31 22 8:17 / /data rw - ntfs3 /dev/sdb1 rw
 32 26 254:4 / /home/old rw - ext4 /dev/vdd rw
+33 22 254:5 / /run/host/incoming rw - ext4 /dev/vde rw
 """
 
 
@@ -38,6 +39,7 @@ def test_local_disks_and_nothing_else() -> None:
     assert "/data is not copied: it is a ntfs3 file system" in words
     assert "/srv/nfs/local is not copied: it is mounted below" in words
     assert "/boot/efi" not in words
+    assert "/run" not in words
 
 
 def test_below_a_tree() -> None:

@@ -23,6 +23,9 @@ DISKS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "jfs", "reise
 #: on disks too, but of other systems, or of the firmware
 FOREIGN = frozenset({"vfat", "exfat", "ntfs", "ntfs3", "iso9660", "udf", "hfsplus"})
 
+#: what lies there is made anew at every start, and nobody misses it
+PASSING = ("/dev/", "/proc/", "/run/", "/sys/")
+
 #: where copies are prepared on the primary; never copied itself
 SPOOL = Path(paths.STATE) / "clone"
 SNAPSHOT = ".ets-clone-snapshot"
@@ -75,6 +78,8 @@ def select(
         if not mount.point.startswith(top + "/") or mount.point == (top or "/"):
             continue
         at = mount.point[len(top) :]
+        if at.startswith(PASSING):
+            continue
         if mount.type in FOREIGN and at != "/boot/efi":
             words.append(f"{at} is not copied: it is a {mount.type} file system")
         if mount.type not in DISKS or any(_shows(other, mount) for other in seen):
