@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ets import paths
 from ets.errors import CloneError
 
 #: the verbs of ``ets clone`` that give out; ``finish`` and ``serve`` itself are not among them
-VERBS = frozenset({"facts", "give", "manifest", "rsync", "send"})
+VERBS = frozenset({"facts", "give", "manifest", "send"})
 MAX_COMMAND = 65536
 
 
@@ -30,17 +30,7 @@ def allowed(command: str) -> list[str]:
             f"a newcomer may not run {command[:100]!r}",
             hint=f"it may run ets clone {', '.join(sorted(VERBS))}",
         )
-    _only_sending(words[2], words[3:])
     return words[2:]
-
-
-def _only_sending(verb: str, words: Sequence[str]) -> None:
-    """rsync's server side can also receive, and so overwrite what it should only read."""
-    if verb == "rsync" and "--server" in words and "--sender" not in words:
-        raise CloneError("a newcomer's rsync may only send, never receive")
-    dangerous = ("--remove-source-files", "--remove-sent-files", "--daemon", "--config")
-    if verb == "rsync" and any(word.startswith(dangerous) for word in words):
-        raise CloneError("a newcomer's rsync may change nothing")
 
 
 def serve(environment: Mapping[str, str] = os.environ) -> None:
