@@ -30,6 +30,7 @@ DAMAGES = {
     "blocks": ("/etc/systemd/system/ets-blocks.service", b"/usr/bin/nbdkit", b"/usr/bin/nbdkat"),
     "time": ("/etc/chrony/chrony.conf", b"makestep", b"makestop"),
     "firewall": ("/etc/nftables.conf", b"accept", b"except"),
+    "join": ("/etc/pam.d/ets-clone-sshd", b"pam_deny.so", b"pam_denied.so"),
     "agent": ("/etc/systemd/system/ets-agent.service", b"/usr/bin/ets", b"/usr/bin/etz"),
 }
 

@@ -27,6 +27,16 @@ session  required  pam_permit.so
 """
 
 
+# PAM has no check of its own, and a module that is not there refuses everybody.
+_MODULES = """\
+test -s "$1" || exit 1
+while read -r kind control module; do
+    set -- /usr/lib/*/security/"$module" /lib/*/security/"$module"
+    [ -e "$1" ] || [ -e "$2" ] || { echo "there is no PAM module $module" >&2; exit 1; }
+done <"$1"
+"""
+
+
 def enabled(site: Site, server: Server) -> bool:
     """Every server: any of them may be the last that is left."""
     return True
@@ -47,8 +57,9 @@ def desired(site: Site, server: Server) -> Desired:
 
 
 def validators(root: PurePath) -> list[Command]:
-    """PAM has no check of its own."""
-    return []
+    """Every module of PAM that is named is there."""
+    argv = ("sh", "-c", _MODULES, "sh", str(root / PAM.removeprefix("/")))
+    return [Command(argv, "PAM has every module for the copy's sshd")]
 
 
 def probes(site: Site, server: Server) -> list[Probe]:
