@@ -64,7 +64,8 @@ class Daemon:
     def signal(self, number: int) -> None:
         """Send it a signal; well when it has ended."""
         if self.running:
-            with contextlib.suppress(ProcessLookupError):
+            # it may end between any two of these
+            with contextlib.suppress(ProcessLookupError, HostError):
                 os.kill(self.pid, number)
 
     def stop(self, deadline: float = 5.0) -> int:
