@@ -119,7 +119,7 @@ def issued_for(certificate: bytes, ca: bytes, key: bytes, server: str) -> bool:
         found.verify_directly_issued_by(x509.load_pem_x509_certificate(ca))
         private = serialization.load_pem_private_key(key, None)
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except Exception:
+    except Exception:  # whatever is wrong with bytes from the network: it was not issued
         return False
     same = found.public_key() == private.public_key()
     return same and server in names.value.get_values_for_type(x509.DNSName)
